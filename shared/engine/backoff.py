@@ -1,0 +1,60 @@
+"""The retry table, and the one function that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry
+
+#: A delay is stretched by up to this share, at random, so that equal failures spread. It is never shortened.
+JITTER = 0.25
+#: A peer that asks for more than this is believed only so far (a wrong date must not park a job for years).
+LONGEST_RETRY_AFTER = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`delays[n]` in seconds is the wait before retry n + 1; their number is the number of retries."""
+
+    delays: tuple[float, ...]
+
+    @property
+    def retries(self) -> int:
+        return len(self.delays)
+
+
+_NETWORK = RetryPolicy((1, 2, 4, 8, 16))
+
+RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
+    ErrorClass.RATE_LIMIT: RetryPolicy((60, 120, 240, 480, 960)),
+    ErrorClass.NETWORK: _NETWORK,
+    ErrorClass.TIMEOUT: _NETWORK,
+    ErrorClass.AUTH: RetryPolicy((0,)),
+    ErrorClass.VALIDATION: RetryPolicy(()),
+    ErrorClass.UNCERTAIN: _NETWORK,
+    ErrorClass.UNKNOWN: _NETWORK,
+    ErrorClass.WORKER_LOST: _NETWORK,
+}
+
+
+def decide(
+    job: Job,
+    failure: Failure,
+    random: Random,
+    overrides: Mapping[ErrorClass, RetryPolicy] | None = None,
+) -> Retry | Dead:
+    """Retry or dead letter, from the class of this failure and how often the job has failed with it before.
+
+    What the peer asked for (`retry_after`) is a lower bound on the delay and takes the place of the table's.
+    """
+    policy = (overrides or {}).get(failure.error_class) or RETRY_POLICIES[failure.error_class]
+    failed_before = job.failures(failure.error_class)
+    if failed_before >= policy.retries:
+        return Dead(failure)
+    seconds = policy.delays[failed_before]
+    if failure.retry_after is not None:
+        seconds = min(max(failure.retry_after, timedelta()), LONGEST_RETRY_AFTER).total_seconds()
+    return Retry(failure, timedelta(seconds=seconds * (1 + JITTER * random.random())))

@@ -1,0 +1,41 @@
+"""What a handler sees of the engine while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from threading import Event
+
+from shared.engine.errors import LeaseLostError
+from shared.engine.job import Completed, Deferred, Job
+
+
+@dataclass(slots=True)
+class Context:
+    """One attempt's link to the engine; made by the worker, one for each handler call."""
+
+    details: dict[str, Any] = field(default_factory=dict)
+    lease_lost: Event = field(default_factory=Event)
+
+    def note(self, **details: Any) -> None:
+        """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
+        self.details.update(details)
+
+    def checkpoint(self) -> None:
+        """Call between steps, above all right before an effect. Raises LeaseLostError when another has the job."""
+        if self.lease_lost.is_set():
+            raise LeaseLostError("the lease was taken over")
+
+
+class Handler(Protocol):
+    """Runs one job. Returns None for done, Completed for done with a result or follow-ups, or Deferred;
+    raises a JobError (or anything else, which counts as unknown) when the attempt failed."""
+
+    def __call__(self, job: Job, payload: Any, context: Context) -> Completed | Deferred | None: ...
+
+
+#: Loads the payload model of a queue, and builds its handler; both lazily.
+HandlerFactory = Callable[[str], Handler]
+PayloadParser = Callable[[str, str], Any]
+Details = Mapping[str, Any]

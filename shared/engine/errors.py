@@ -1,0 +1,126 @@
+"""Exceptions of the engine, grouped by what the caller can do.
+
+    FleetQueueError
+    ├── EnqueueError            the caller's request is wrong; nothing was stored
+    │   ├── UnknownQueueError   no such queue
+    │   ├── QueueClosedError    the queue exists but takes no jobs
+    │   └── PayloadError        the payload or an option does not validate; `.problems` names the fields
+    ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
+    ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
+    ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
+    ├── LeaseLostError          another worker has the job now: stop, and settle nothing
+    └── JobError                raised by a handler to say how the attempt failed; `.error_class`
+        ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
+        ├── AuthError        ├── RejectedError (validation: never retried)
+        └── UncertainError   the request went out and the answer was lost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from shared.engine.job import ErrorClass
+
+
+class FleetQueueError(Exception):
+    """Everything that the engine raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a request: the field (dotted path, `""` for the whole) and what to do about it."""
+
+    field: str
+    message: str
+
+
+class EnqueueError(FleetQueueError):
+    """The request cannot be taken; nothing was stored."""
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class UnknownQueueError(EnqueueError):
+    """There is no such queue."""
+
+
+class QueueClosedError(EnqueueError):
+    """The queue is declared but takes no jobs."""
+
+
+class PayloadError(EnqueueError):
+    """The payload or an option does not validate."""
+
+
+class StoreUnavailableError(FleetQueueError):
+    """The database cannot be used now. Whatever was not settled comes back when its lease ends."""
+
+
+class TransportUnavailableError(FleetQueueError):
+    """The Storage Queue cannot be used now."""
+
+
+class UnreadableMessageError(FleetQueueError):
+    """A queue message is neither a wake-up nor a job."""
+
+
+class LeaseLostError(FleetQueueError):
+    """The lease was taken over: what this worker still does has no owner."""
+
+
+class JobError(FleetQueueError):
+    """A handler's way to say how an attempt failed. `details` are kept on the attempt."""
+
+    error_class: ClassVar[ErrorClass] = ErrorClass.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.details = details or {}
+
+
+class RateLimitedError(JobError):
+    """The peer asks to slow down; `retry_after` is what it said, if it said anything."""
+
+    error_class = ErrorClass.RATE_LIMIT
+
+
+class NetworkError(JobError):
+    """The peer could not be reached, or failed on its side before taking the request."""
+
+    error_class = ErrorClass.NETWORK
+
+
+class TimedOutError(JobError):
+    """The peer did not answer in time, and a repeat does no harm."""
+
+    error_class = ErrorClass.TIMEOUT
+
+
+class AuthError(JobError):
+    """Refused for who we are (401, 403)."""
+
+    error_class = ErrorClass.AUTH
+
+
+class RejectedError(JobError):
+    """Refused for what was asked: the same request will never succeed."""
+
+    error_class = ErrorClass.VALIDATION
+
+
+class UncertainError(JobError):
+    """A send whose answer was lost: the next attempt reads back before it sends."""
+
+    error_class = ErrorClass.UNCERTAIN

@@ -1,0 +1,236 @@
+"""The job: its states, what a caller asks for, what a worker gets, and how an attempt may end.
+
+    enqueue ──► scheduled ──► ready ──► active ──► completed
+       │            ▲           ▲  ▲       │ │
+       │            └─ retry, ──┼──┼───────┘ ├───► dead ──► redrive: a new job
+       ├─────────► waiting ─────┘  │ release │
+       │                           └─────────┤
+       └─────────► ready                     └───► cancelled
+
+`scheduled`, `waiting` and `ready` may also end as `cancelled`. TRANSITIONS is this drawing; a test compares
+it with the table in docs/architecture.md and with what the store really does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+HIGHEST_PRIORITY = 1
+NORMAL_PRIORITY = 5
+LOWEST_PRIORITY = 10
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; the same strings in Python, in the database and in the API."""
+
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    READY = "ready"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({JobState.COMPLETED, JobState.DEAD, JobState.CANCELLED})
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.SCHEDULED: frozenset({JobState.READY, JobState.WAITING, JobState.CANCELLED}),
+    JobState.WAITING: frozenset({JobState.READY, JobState.CANCELLED, JobState.DEAD}),
+    JobState.READY: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
+    JobState.ACTIVE: frozenset(
+        {JobState.COMPLETED, JobState.SCHEDULED, JobState.READY, JobState.DEAD, JobState.CANCELLED}
+    ),
+    JobState.COMPLETED: frozenset(),
+    JobState.DEAD: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+class ErrorClass(StrEnum):
+    """What kind of failure ended an attempt; the retry table (backoff.py) has one row for each."""
+
+    RATE_LIMIT = "rate-limit"
+    NETWORK = "network"
+    TIMEOUT = "timeout"
+    AUTH = "auth"
+    VALIDATION = "validation"
+    UNCERTAIN = "uncertain"
+    UNKNOWN = "unknown"
+    WORKER_LOST = "worker-lost"
+
+
+#: After one of these the outside effect may have happened although the attempt failed.
+MAY_HAVE_TAKEN_EFFECT = frozenset(
+    {
+        ErrorClass.NETWORK,
+        ErrorClass.TIMEOUT,
+        ErrorClass.UNCERTAIN,
+        ErrorClass.UNKNOWN,
+        ErrorClass.WORKER_LOST,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a caller asks for. `payload` is the JSON object that the queue's payload model has checked.
+
+    `run_at` is an aware datetime; `delay` counts from the database's clock; at most one of the two.
+    `idempotency_key` is unique in its queue for as long as the job is kept. `redrive_of` names the dead job
+    that this one repeats.
+    """
+
+    queue: str
+    payload: dict[str, Any]
+    priority: int | None = None
+    run_at: datetime | None = None
+    delay: timedelta | None = None
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    redrive_of: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The answer to an enqueue: the job's id, and whether this call made it (False: the key was known)."""
+
+    id: UUID
+    created: bool
+    due: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One ended attempt as kept on the job (I5). Times are the database's."""
+
+    number: int
+    started_at: datetime
+    finished_at: datetime
+    worker: str
+    outcome: str
+    error_class: ErrorClass | None = None
+    message: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job. `payload` is JSON text as stored; `attempt` is 1-based and counts this attempt.
+
+    `attempts` are the ended ones, oldest first. `lease_token` fences every settlement.
+    """
+
+    id: UUID
+    queue: str
+    payload: str
+    attempt: int
+    priority: int
+    lease_token: UUID
+    correlation_id: str | None = None
+    enqueued_at: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def failures(self, error_class: ErrorClass) -> int:
+        """How many earlier attempts ended with this class."""
+        return sum(attempt.error_class is error_class for attempt in self.attempts)
+
+    @property
+    def may_have_taken_effect(self) -> bool:
+        """Whether an earlier attempt may have reached the outside world: then read back before sending."""
+        return any(attempt.error_class in MAY_HAVE_TAKEN_EFFECT for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A classified failure: class, text for the operator, and what the peer asked for."""
+
+    error_class: ErrorClass
+    message: str
+    retry_after: timedelta | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The job is done. `follow_ups` come into being in the settling transaction (I6)."""
+
+    result: dict[str, Any] | None = None
+    follow_ups: tuple[NewJob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt failed and the job runs again after `delay`; zero: it is ready at once."""
+
+    failure: Failure
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The job ends as a dead letter."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The handler gave the job back until later; the attempt does not count (I4)."""
+
+    delay: timedelta
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Claimed but not started (shutdown): ready again, and the attempt does not count (I4)."""
+
+
+Outcome = Completed | Retry | Dead | Deferred | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One job's outcome, guarded by its lease token. `details` go onto the attempt (request ids, …)."""
+
+    job_id: UUID
+    lease_token: UUID
+    outcome: Outcome
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A live or expired claim on a job."""
+
+    job_id: UUID
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as an operator sees it, whatever its state."""
+
+    id: UUID
+    queue: str
+    state: JobState
+    priority: int
+    attempt: int
+    payload: dict[str, Any]
+    enqueued_at: datetime
+    run_at: datetime
+    attempts: tuple[Attempt, ...]
+    correlation_id: str | None = None
+    idempotency_key: str | None = None
+    result: dict[str, Any] | None = None
+    error_class: ErrorClass | None = None
+    error_message: str | None = None
+    finished_at: datetime | None = None
+    lease_until: datetime | None = None
+    leased_by: str | None = None
+    redrive_of: UUID | None = None

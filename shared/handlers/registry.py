@@ -1,0 +1,106 @@
+"""Every queue, declared once: triggers, poison triggers, validation, migration and docs follow from this list.
+
+Light on purpose: importing it loads no payload model and no handler (a cold start is paid by the user);
+both are named as "module:attribute" and loaded on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from shared.engine.job import NORMAL_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """One queue. `carries` says what its messages are: jobs (wake-ups), or Graph notifications as received.
+
+    `payload` names a pydantic model, `build` a function from Services to a handler. `closed` is the reason why
+    the queue takes no jobs yet, for the caller to read.
+    """
+
+    name: str
+    klass: Literal["high", "medium", "low", "special"]
+    payload: str
+    build: str = ""
+    carries: Literal["jobs", "notifications"] = "jobs"
+    priority: int = NORMAL_PRIORITY
+    closed: str = ""
+
+    @property
+    def poison(self) -> str:
+        return f"{self.name}-poison"
+
+    @property
+    def function(self) -> str:
+        """The base of the trigger's function name."""
+        return self.name.replace("-", "_")
+
+
+def _declare(*specs: QueueSpec) -> Mapping[str, QueueSpec]:
+    queues = {spec.name: spec for spec in specs}
+    if len(queues) != len(specs):
+        raise ValueError("a queue is declared twice")
+    return MappingProxyType(queues)
+
+
+QUEUES = _declare(
+    QueueSpec(
+        "teams-outbound",
+        "high",
+        payload="shared.handlers.teams_outbound:TeamsMessage",
+        build="shared.handlers.teams_outbound:build",
+    ),
+    QueueSpec(
+        "outlook-outbound",
+        "high",
+        payload="shared.handlers.outlook_outbound:Mail",
+        build="shared.handlers.outlook_outbound:build",
+    ),
+    QueueSpec(
+        "notifications",
+        "high",
+        payload="shared.handlers.payloads:Notification",
+        closed="it has no sender yet: use teams-outbound or outlook-outbound",
+    ),
+    QueueSpec(
+        "teams-inbound",
+        "medium",
+        payload="shared.handlers.teams_inbound:ChatMessageReference",
+        build="shared.handlers.teams_inbound:build",
+    ),
+    QueueSpec(
+        "outlook-inbound",
+        "medium",
+        payload="shared.handlers.outlook_inbound:MailReference",
+        build="shared.handlers.outlook_inbound:build",
+    ),
+    QueueSpec(
+        "webhooks",
+        "medium",
+        payload="shared.handlers.webhooks:NotificationBatch",
+        carries="notifications",
+        closed="it carries Graph's notifications; they come in by POST /api/webhooks/graph",
+    ),
+    QueueSpec(
+        "attachments",
+        "low",
+        payload="shared.handlers.payloads:AttachmentOperation",
+        closed="it has no worker yet: attachments travel inside outlook-outbound payloads",
+    ),
+    QueueSpec(
+        "sync",
+        "low",
+        payload="shared.handlers.payloads:SyncRequest",
+        closed="it has no worker yet: messages come in through Graph's notifications",
+    ),
+    QueueSpec(
+        "dead-letter",
+        "special",
+        payload="shared.handlers.dead_letter:DeadLetterReference",
+        build="shared.handlers.dead_letter:build",
+    ),
+)

@@ -1,0 +1,114 @@
+"""What handlers may use: the ports that bootstrap fills in. A handler module's `build(services)` picks from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from shared.graph.mail import MailClient
+    from shared.graph.teams import TeamsClient
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRecord:
+    """An attachment as Graph describes it; `size` in bytes."""
+
+    external_id: str
+    name: str
+    content_type: str | None
+    size: int | None
+    is_inline: bool
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Communication:
+    """One message in or out, as kept in `communication_logs`. `external_id` is Graph's id of it.
+
+    `thread_id` is the chat, the channel thread or the mail conversation; `text` the plain text for searching.
+    """
+
+    direction: Literal["in", "out"]
+    channel: Literal["teams", "outlook"]
+    external_id: str
+    thread_id: str | None
+    sender: str | None
+    recipients: Sequence[str]
+    subject: str | None
+    body: str
+    body_type: Literal["text", "html"]
+    text: str
+    occurred_at: datetime | None
+    internet_message_id: str | None = None
+    account: str | None = None
+    attachments: Sequence[AttachmentRecord] = ()
+    job_id: UUID | None = None
+    correlation_id: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+class CommunicationLog(Protocol):
+    """Stores messages. Idempotent: the same message (channel, direction, external id) is one row."""
+
+    def record(self, message: Communication) -> bool:
+        """Insert, or update when it changed; True when the row is new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter as the dead-letter handler needs it."""
+
+    job_id: UUID
+    queue: str
+    error_class: str
+    message: str
+
+
+class Alerts(Protocol):
+    """Open alerts for operators."""
+
+    def dead_letter(self, job_id: UUID) -> DeadLetter | None:
+        """The dead letter of this job, if it is still kept."""
+        ...
+
+    def raise_alert(self, dead_letter: DeadLetter) -> bool:
+        """Open or update the alert for its queue and error class, once per dead letter; True when it opened."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Where an operator is told; either may be missing."""
+
+    chat_id: str | None = None
+    mail_from: str | None = None
+    mail_to: str | None = None
+
+
+class Services(Protocol):
+    """Lazily built by bootstrap; reading a property may open connections."""
+
+    @property
+    def mail(self) -> MailClient: ...
+
+    @property
+    def teams(self) -> TeamsClient: ...
+
+    @property
+    def communications(self) -> CommunicationLog: ...
+
+    @property
+    def alerts(self) -> Alerts: ...
+
+    @property
+    def operator(self) -> Operator: ...
+
+    @property
+    def service_account(self) -> str | None:
+        """The user name of the delegated account that posts to Teams."""
+        ...
