@@ -77,11 +77,11 @@ class Store(Protocol):
         """Keep an unreadable message as a dead letter, once per `source` (the message id)."""
         ...
 
-    def take_turn(self, timer: str, at_most: timedelta) -> bool:
-        """Whether this host may run the timer now: a lease row, freed by end_turn or after `at_most`."""
+    def take_turn(self, timer: str, at_most: timedelta) -> UUID | None:
+        """A token when this host may run the timer now, else None: a lease, freed by end_turn or after `at_most`."""
         ...
 
-    def end_turn(self, timer: str) -> None: ...
+    def end_turn(self, timer: str, token: UUID) -> None: ...
 
 
 class Transport(Protocol):

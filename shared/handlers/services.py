@@ -61,9 +61,10 @@ class CommunicationLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter as the dead-letter handler needs it."""
+    """A dead letter as the dead-letter handler needs it; `job_id` is missing where a message was never a job."""
 
-    job_id: UUID
+    id: UUID
+    job_id: UUID | None
     queue: str
     error_class: str
     message: str
@@ -72,8 +73,8 @@ class DeadLetter:
 class Alerts(Protocol):
     """Open alerts for operators."""
 
-    def dead_letter(self, job_id: UUID) -> DeadLetter | None:
-        """The dead letter of this job, if it is still kept."""
+    def dead_letter(self, dead_letter_id: UUID) -> DeadLetter | None:
+        """The dead letter with this id, if it is still kept."""
         ...
 
     def raise_alert(self, dead_letter: DeadLetter) -> bool:

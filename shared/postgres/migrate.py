@@ -1,0 +1,120 @@
+"""Brings a database to the newest layout: numbered SQL files, forward only, each in a transaction of its own.
+
+Safe to run from two places at once (a transaction's advisory lock) and beside a running system (short lock and
+statement timeouts inside each migration). Then writes what the registry declares into `queue_settings`, leaving
+alone what an operator may have changed there. Why not a package: docs/decisions/0003-own-migration-runner.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+
+import psycopg
+
+from shared.handlers.registry import QUEUES
+
+LOCK_KEY = 0x466C6565745175  # any number, the same for every runner
+LOCK_TIMEOUT = "4s"
+STATEMENT_TIMEOUT = "60s"
+LOCK_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class MigrationError(Exception):
+    """The database and the migrations do not fit together; nothing was changed by the failing one."""
+
+
+def migrations() -> list[Migration]:
+    """All migrations, in order. Raises MigrationError when numbers are missing or doubled."""
+    files = (f for f in (resources.files("shared.postgres") / "migrations").iterdir() if f.name.endswith(".sql"))
+    found = sorted(
+        (Migration(int(f.name[:4]), f.name[5:-4], f.read_text("utf-8")) for f in files), key=lambda m: m.version
+    )
+    if [m.version for m in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"migrations are not numbered 1 to {len(found)}: {[m.version for m in found]}")
+    return found
+
+
+def migrate(dsn: str, upto: int | None = None) -> list[str]:
+    """Apply what is missing, up to `upto`; returns the names of what was applied. Raises MigrationError."""
+    applied: list[str] = []
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
+        wanted = [m for m in migrations() if upto is None or m.version <= upto]
+        with conn.transaction():
+            _lock(conn)
+            conn.execute("create schema if not exists queue")
+            conn.execute(
+                "create table if not exists queue.schema_version (version integer primary key, name text not null,"
+                " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
+            )
+        for migration in wanted:
+            if _apply(conn, migration):
+                applied.append(f"{migration.version:04} {migration.name}")
+        with conn.transaction():
+            _lock(conn)
+            _declare_queues(conn)
+    return applied
+
+
+def _apply(conn: psycopg.Connection, migration: Migration) -> bool:
+    """One migration; again when a lock was not to be had in time, so that it never queues up others behind it."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            with conn.transaction():
+                _lock(conn)
+                row = conn.execute(
+                    "select checksum from queue.schema_version where version = %s", (migration.version,)
+                ).fetchone()
+                if row is not None:
+                    if row[0] != migration.checksum:
+                        raise MigrationError(
+                            f"migration {migration.version:04} {migration.name} was applied with another text; "
+                            "add a new migration in place of changing an old one"
+                        )
+                    return False
+                conn.execute(migration.sql.encode())
+                conn.execute(
+                    "insert into queue.schema_version (version, name, checksum) values (%s, %s, %s)",
+                    (migration.version, migration.name, migration.checksum),
+                )
+            return True
+        except psycopg.errors.LockNotAvailable:
+            if tries_left == 0:
+                raise
+            time.sleep(0.5)  # a pause between tries, so that the holder of the lock gets on
+    raise AssertionError("unreachable")
+
+
+def _lock(conn: psycopg.Connection) -> None:
+    conn.execute("select pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+    conn.execute(
+        "select set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",
+        (LOCK_TIMEOUT, STATEMENT_TIMEOUT),
+    )
+
+
+def _declare_queues(conn: psycopg.Connection) -> None:
+    rows: Iterable[tuple[object, ...]] = [
+        (spec.name, spec.klass, spec.carries, spec.priority, spec.closed) for spec in QUEUES.values()
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "insert into queue.queue_settings (queue, class, carries, priority, closed) values (%s, %s, %s, %s, %s)"
+            " on conflict (queue) do update set class = excluded.class, carries = excluded.carries,"
+            " priority = excluded.priority, closed = excluded.closed",
+            rows,
+        )
