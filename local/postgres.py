@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from local.process import Identity, Process, ProcessError, free_port, wait_until
+from local.process import Identity, Process, ProcessError, free_port, run_logged, wait_until
 
 __all__ = ["FAST", "PostgresServer", "binaries", "free_port"]
 

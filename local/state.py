@@ -23,8 +23,8 @@ class Entry:
 
 @dataclass(slots=True)
 class State:
-    """One stack: the process that runs it (`owner`; None when it was left running), its processes as they were
-    started, its ports, which the next run takes again, and the settings of its programs."""
+    """One stack: the process that runs it (`owner`; None when it was left running), its processes in the
+    order of their start, its ports, which the next run takes again, and the settings of its programs."""
 
     owner: Identity | None = None
     detached: bool = False
