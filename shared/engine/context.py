@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 from threading import Event
+from typing import Any, Protocol
 
 from shared.engine.errors import LeaseLostError
 from shared.engine.job import Completed, Deferred, Job
+from shared.engine.json_text import to_json
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Context:
 
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
+        to_json(details)
         self.details.update(details)
 
     def checkpoint(self) -> None:
@@ -33,9 +34,3 @@ class Handler(Protocol):
     raises a JobError (or anything else, which counts as unknown) when the attempt failed."""
 
     def __call__(self, job: Job, payload: Any, context: Context) -> Completed | Deferred | None: ...
-
-
-#: Loads the payload model of a queue, and builds its handler; both lazily.
-HandlerFactory = Callable[[str], Handler]
-PayloadParser = Callable[[str, str], Any]
-Details = Mapping[str, Any]

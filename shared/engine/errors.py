@@ -1,18 +1,18 @@
 """Exceptions of the engine, grouped by what the caller can do.
 
-    FleetQueueError
-    ├── EnqueueError            the caller's request is wrong; nothing was stored
-    │   ├── UnknownQueueError   no such queue
-    │   ├── QueueClosedError    the queue exists but takes no jobs
-    │   └── PayloadError        the payload or an option does not validate; `.problems` names the fields
-    ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
-    ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
-    ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
-    ├── LeaseLostError          another worker has the job now: stop, and settle nothing
-    └── JobError                raised by a handler to say how the attempt failed; `.error_class`
-        ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
-        ├── AuthError        ├── RejectedError (validation: never retried)
-        └── UncertainError   the request went out and the answer was lost
+FleetQueueError
+├── EnqueueError            the caller's request is wrong; nothing was stored
+│   ├── UnknownQueueError   no such queue
+│   ├── QueueClosedError    the queue exists but takes no jobs
+│   └── PayloadError        the payload or an option does not validate; `.problems` names the fields
+├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
+├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
+├── UnreadableMessageError  a queue message is neither a wake-up nor a job
+├── LeaseLostError          another worker has the job now: stop, and settle nothing
+└── JobError                raised by a handler to say how the attempt failed; `.error_class`
+    ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
+    ├── AuthError        ├── RejectedError (validation: never retried)
+    └── UncertainError   the request went out and the answer was lost
 """
 
 from __future__ import annotations

@@ -77,6 +77,10 @@ class Store(Protocol):
         """Keep an unreadable message as a dead letter, once per `source` (the message id)."""
         ...
 
+    def bury_job(self, job: NewJob, reason: str, source: str) -> UUID | None:
+        """Keep a job that a poison queue carried as a dead one, once per `source`; None when it was known."""
+        ...
+
     def take_turn(self, timer: str, at_most: timedelta) -> UUID | None:
         """A token when this host may run the timer now, else None: a lease, freed by end_turn or after `at_most`."""
         ...

@@ -42,7 +42,8 @@ def migrations() -> list[Migration]:
     """All migrations, in order. Raises MigrationError when numbers are missing or doubled."""
     files = (f for f in (resources.files("shared.postgres") / "migrations").iterdir() if f.name.endswith(".sql"))
     found = sorted(
-        (Migration(int(f.name[:4]), f.name[5:-4], f.read_text("utf-8")) for f in files), key=lambda m: m.version
+        (Migration(int(f.name[:4]), f.name[5:-4], f.read_text("utf-8")) for f in files),
+        key=lambda m: m.version,
     )
     if [m.version for m in found] != list(range(1, len(found) + 1)):
         raise MigrationError(f"migrations are not numbered 1 to {len(found)}: {[m.version for m in found]}")

@@ -382,6 +382,38 @@ begin
 end
 $$;
 
+-- A message of a poison queue that carries a job becomes a job that is dead, once per source; null when known.
+create function queue.bury_job(p_job jsonb, p_reason text, p_source text)
+returns uuid
+language plpgsql
+as $$
+declare
+    v_job record;
+    v_letter uuid;
+begin
+    select e.id, e.created into v_job
+      from queue.enqueue_many(jsonb_build_array(
+          p_job || jsonb_build_object('idempotency_key', 'message:' || p_source, 'run_at', null, 'delay_seconds', null))) e;
+    if not v_job.created then
+        return null;
+    end if;
+    with gone as (
+        delete from queue.job where id = v_job.id returning *
+    )
+    insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, finished_at, attempt, correlation_id,
+                                    idempotency_key, payload, attempts, error_class, error_message)
+    select id, queue, 'dead', priority, run_at, enqueued_at, clock_timestamp(), attempt, correlation_id,
+           idempotency_key, payload, '[]', 'worker-lost', p_reason
+      from gone;
+    insert into queue.dead_letter_queue (job_id, queue, error_class, error_message)
+    values (v_job.id, p_job ->> 'queue', 'worker-lost', p_reason)
+    returning id into v_letter;
+    perform queue.enqueue_many(jsonb_build_array(jsonb_build_object(
+        'queue', 'dead-letter', 'payload', jsonb_build_object('deadLetterId', v_letter))));
+    return v_job.id;
+end
+$$;
+
 -- A timer's turn for one host; null when another has it.
 create function queue.take_turn(p_timer text, p_at_most interval)
 returns uuid

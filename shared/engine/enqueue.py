@@ -1,0 +1,165 @@
+"""Enqueueing: check, store, wake. What a caller of the Python API uses."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Protocol
+from uuid import UUID
+
+from shared.engine.errors import (
+    PayloadError,
+    Problem,
+    QueueClosedError,
+    TransportUnavailableError,
+    UnknownQueueError,
+)
+from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Enqueued, NewJob
+from shared.engine.json_text import to_json
+from shared.engine.messages import wake_up_body
+from shared.engine.ports import Store, Transport
+
+log = logging.getLogger(__name__)
+
+#: No wake-up stays invisible for longer: the queue's length is what Azure scales on (DESIGN 5).
+LONGEST_WAKE_DELAY = timedelta(seconds=30)
+LONGEST_KEY = 200
+LARGEST_PAYLOAD_BYTES = 8 * 1024 * 1024
+LONGEST_DELAY = timedelta(days=3660)
+
+PayloadParser = Callable[[str, str], Any]
+
+
+class Spec(Protocol):
+    """What the engine needs to know of a queue's declaration."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def closed(self) -> str: ...
+
+
+class Producer:
+    """Makes jobs. `parse(queue, json_text)` checks a payload and raises PayloadError naming the fields."""
+
+    def __init__(self, store: Store, transport: Transport, specs: Mapping[str, Spec], parse: PayloadParser) -> None:
+        self._store = store
+        self._transport = transport
+        self._specs = specs
+        self._parse = parse
+
+    def enqueue(
+        self,
+        queue: str,
+        payload: dict[str, Any],
+        *,
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        correlation_id: str | None = None,
+        conn: Any = None,
+    ) -> Enqueued:
+        """Store one job and wake a worker.
+
+        `priority` 1 (first) to 10 (last), the queue's own when left out; `run_at` aware, or `delay`, not both.
+        With `conn` (a psycopg connection) the job is part of the caller's transaction, and a worker is woken by
+        `wake()` after the commit, or by the relay within seconds. Raises EnqueueError, StoreUnavailableError.
+        """
+        job = NewJob(queue, payload, priority, run_at, delay, idempotency_key, correlation_id)
+        return self.enqueue_many([job], conn=conn)[0]
+
+    def enqueue_many(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
+        """Store all or none, in order, in one statement; see `enqueue`."""
+        checked = [self.validate(job) for job in jobs]
+        if not checked:
+            return []
+        enqueued = self._store.enqueue(checked, conn)
+        if conn is None:
+            self.wake_for(checked, enqueued)
+        return enqueued
+
+    def wake_for(self, jobs: Sequence[NewJob], enqueued: Sequence[Enqueued]) -> None:
+        """Send the wake-ups of jobs just stored: for the due ones now, for those due within 30 s delayed."""
+        due: Counter[str] = Counter()
+        for job, made in zip(jobs, enqueued, strict=True):
+            if not made.created:
+                continue
+            if made.due:
+                due[job.queue] += 1
+            elif job.delay is not None and job.delay <= LONGEST_WAKE_DELAY:
+                self.wake(job.queue, 1, job.delay)
+        for queue, count in due.items():
+            self.wake(queue, count)
+
+    def wake(self, queue: str, jobs: int = 1, delay: timedelta = timedelta()) -> None:
+        """Tell the workers of a queue that `jobs` jobs may run. Never fails: the relay sends what is missing."""
+        size = self._store.settings(queue).wake_size if jobs > 1 else 1
+        try:
+            for index in range(ceil(jobs / size)):
+                self._transport.send(queue, wake_up_body(queue, min(size, jobs - index * size)), delay)
+        except TransportUnavailableError as error:
+            log.warning("wake_up.not_sent", extra={"queue": queue, "jobs": jobs, "error": str(error)})
+
+    def validate(self, job: NewJob) -> NewJob:
+        """The job as it may be stored. Raises UnknownQueueError, QueueClosedError, PayloadError."""
+        spec = self._specs.get(job.queue)
+        if spec is None:
+            raise UnknownQueueError(
+                f'queue "{job.queue[:80]}" does not exist; the queues are: {", ".join(sorted(self._specs))}'
+            )
+        if spec.closed:
+            raise QueueClosedError(f'queue "{job.queue}" takes no jobs: {spec.closed}')
+        problems = list(_option_problems(job))
+        if problems:
+            raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems)
+        self._parse(job.queue, _payload_text(job.payload))
+        return job
+
+    def cancel(self, job_id: UUID) -> bool:
+        """Cancel a job that has not started; False when it is active, ended or unknown."""
+        return self._store.cancel(job_id)
+
+    def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
+        """Run a dead job again as a new one; None when there is no dead letter of it left to redrive."""
+        made = self._store.redrive(job_id, by)
+        if made is not None:
+            record = self._store.get(made.id)
+            if record is not None:
+                self.wake(record.queue)
+        return made
+
+
+def _option_problems(job: NewJob) -> list[Problem]:
+    problems = []
+    if job.priority is not None and (
+        isinstance(job.priority, bool) or not HIGHEST_PRIORITY <= job.priority <= LOWEST_PRIORITY
+    ):
+        problems.append(Problem("priority", "it must be a whole number from 1 (first) to 10 (last)"))
+    if job.run_at is not None and job.delay is not None:
+        problems.append(Problem("runAt", "give a time or a delay, not both"))
+    if job.run_at is not None and job.run_at.tzinfo is None:
+        problems.append(Problem("runAt", "it needs a time zone"))
+    if job.delay is not None and not timedelta() <= job.delay <= LONGEST_DELAY:
+        problems.append(Problem("delay", "it must be between nothing and ten years"))
+    for field, value in (("idempotencyKey", job.idempotency_key), ("correlationId", job.correlation_id)):
+        if value is not None and not (0 < len(value) <= LONGEST_KEY and value.isprintable()):
+            problems.append(Problem(field, f"it must be 1 to {LONGEST_KEY} printable characters"))
+    return problems
+
+
+def _payload_text(payload: dict[str, Any]) -> str:
+    try:
+        text = to_json(payload)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = Problem("payload", f"it is not JSON: {error}")
+        raise PayloadError(f"payload: {problem.message}", [problem]) from error
+    size = len(text.encode())
+    if size > LARGEST_PAYLOAD_BYTES:
+        problem = Problem("payload", f"it has {size:,} bytes of JSON, the limit is {LARGEST_PAYLOAD_BYTES:,}")
+        raise PayloadError(f"payload: {problem.message}", [problem])
+    return text

@@ -1,0 +1,115 @@
+"""The bodies of queue messages: wake-ups, and jobs that foreign producers put into a queue as they are.
+
+A wake-up is {"wake": queue, "jobs": n}; a job is {"payload": {…}, "priority"?, "runAt"?, "delaySeconds"?,
+"idempotencyKey"?, "correlationId"?}, the same form as the HTTP API takes. Bodies are ASCII JSON, or base64 of JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.engine.errors import PayloadError, Problem, UnreadableMessageError
+from shared.engine.job import NewJob
+
+MOST_JOBS_PER_WAKE_UP = 1000
+_FIELDS = {"payload", "priority", "runAt", "delaySeconds", "idempotencyKey", "correlationId"}
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """The queue may have up to `jobs` runnable jobs."""
+
+    queue: str
+    jobs: int
+
+
+def wake_up_body(queue: str, jobs: int) -> str:
+    return json.dumps({"wake": queue, "jobs": jobs})
+
+
+def decode_body(body: bytes) -> dict[str, Any]:
+    """The JSON object in a message body. Raises UnreadableMessageError."""
+    for candidate in (body, _from_base64(body)):
+        if candidate is None:
+            continue
+        try:
+            value = json.loads(candidate.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            return value
+    raise UnreadableMessageError("the body is neither a JSON object nor base64 of one")
+
+
+def _from_base64(body: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def read_wake_up(message: dict[str, Any]) -> WakeUp | None:
+    """The wake-up in a decoded body, or None when it is something else. Raises UnreadableMessageError."""
+    if "wake" not in message:
+        return None
+    queue, jobs = message["wake"], message.get("jobs", 1)
+    if not isinstance(queue, str) or not isinstance(jobs, int) or isinstance(jobs, bool):
+        raise UnreadableMessageError("a wake-up needs a queue name in `wake` and a number in `jobs`")
+    return WakeUp(queue, min(max(jobs, 1), MOST_JOBS_PER_WAKE_UP))
+
+
+def read_job(queue: str, message: dict[str, Any]) -> NewJob:
+    """The job in a decoded body. Raises PayloadError naming the fields; the payload itself is not checked here."""
+    problems = [Problem(name, "this field is not known: remove it") for name in sorted(set(message) - _FIELDS)]
+    payload = message.get("payload")
+    if not isinstance(payload, dict):
+        problems.append(Problem("payload", "it must be a JSON object"))
+    run_at = _moment(message.get("runAt"), problems)
+    delay = message.get("delaySeconds")
+    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float)):
+        problems.append(Problem("delaySeconds", "it must be a number of seconds"))
+    for name in ("idempotencyKey", "correlationId"):
+        if not isinstance(message.get(name), str | None):
+            problems.append(Problem(name, "it must be a string"))
+    priority = message.get("priority")
+    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
+        problems.append(Problem("priority", "it must be a whole number from 1 (first) to 10 (last)"))
+    if problems:
+        raise PayloadError(_summary(problems), problems)
+    try:
+        waited = timedelta(seconds=delay) if delay is not None else None
+    except (OverflowError, ValueError) as error:
+        problem = Problem("delaySeconds", "it is too large")
+        raise PayloadError(_summary([problem]), [problem]) from error
+    return NewJob(
+        queue=queue,
+        payload=payload or {},
+        priority=priority,
+        run_at=run_at,
+        delay=waited,
+        idempotency_key=message.get("idempotencyKey"),
+        correlation_id=message.get("correlationId"),
+    )
+
+
+def _moment(value: Any, problems: list[Problem]) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        problems.append(Problem("runAt", "it must be an ISO 8601 time with an offset, as 2026-11-25T08:00:00+01:00"))
+        return None
+    if moment.tzinfo is None:
+        problems.append(Problem("runAt", "it needs an offset, as Z or +01:00"))
+        return None
+    return moment
+
+
+def _summary(problems: list[Problem]) -> str:
+    return "; ".join(f"{problem.field}: {problem.message}" for problem in problems)

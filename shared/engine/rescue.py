@@ -1,0 +1,58 @@
+"""Takes back the jobs of workers that gave no sign of life for the length of their lease."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+
+from shared.engine.backoff import decide
+from shared.engine.enqueue import LONGEST_WAKE_DELAY, Producer
+from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry, Settlement
+from shared.engine.ports import Store
+from shared.engine.worker import DEAD_LETTERS
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+
+
+class Rescue:
+    """Runs every thirty seconds.
+
+    A job that kills its worker every time uses up its attempts and ends as a dead letter (worker-lost). Goes by the
+    lease alone: no list of workers that could be wrong.
+    """
+
+    def __init__(self, store: Store, producer: Producer, random: Random) -> None:
+        self._store = store
+        self._producer = producer
+        self._random = random
+
+    def run(self) -> int:
+        """One pass; returns how many jobs were taken back. Raises StoreUnavailableError."""
+        taken = 0
+        while expired := self._store.expired(BATCH):
+            settlements = [self._settlement(job) for job in expired]
+            kept = set(self._store.settle(settlements, only_expired=True))
+            for job, settlement in zip(expired, settlements, strict=True):
+                if job.id not in kept:
+                    taken += 1
+                    self._tell(job, settlement)
+            if len(expired) < BATCH or len(kept) == len(expired):
+                break
+        return taken
+
+    def _settlement(self, job: Job) -> Settlement:
+        failure = Failure(
+            ErrorClass.WORKER_LOST,
+            "the worker gave no sign of life until its lease ended; the effect is not known",
+        )
+        return Settlement(job.id, job.lease_token, decide(job, failure, self._random))
+
+    def _tell(self, job: Job, settlement: Settlement) -> None:
+        log.warning("job.rescued", extra={"job_id": str(job.id), "queue": job.queue, "attempt": job.attempt})
+        match settlement.outcome:
+            case Retry(delay=delay) if delay <= LONGEST_WAKE_DELAY:
+                self._producer.wake(job.queue, 1, delay)
+            case Dead():
+                self._producer.wake(DEAD_LETTERS)

@@ -1,0 +1,216 @@
+"""Takes a wake-up's worth of jobs: claim the best, run, settle, and on to the next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+from shared.engine.backoff import decide
+from shared.engine.classify import classify
+from shared.engine.context import Context, Handler
+from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
+from shared.engine.errors import EnqueueError, JobError, LeaseLostError, PayloadError, StoreUnavailableError
+from shared.engine.heartbeat import Heartbeat
+from shared.engine.job import (
+    Completed,
+    Dead,
+    Deferred,
+    ErrorClass,
+    Failure,
+    Job,
+    NewJob,
+    Outcome,
+    Released,
+    Retry,
+    Settlement,
+)
+from shared.engine.json_text import to_json
+from shared.engine.ports import QueueSettings, Store
+
+log = logging.getLogger(__name__)
+
+#: A wake-up is not worked on for longer; what is left goes back as a new one, so that a shutdown waits little.
+TIME_BUDGET = timedelta(seconds=60)
+#: A settlement that meets a failing database is tried again this often before the lease decides.
+SETTLE_TRIES = 3
+DEAD_LETTERS = "dead-letter"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did: `left` jobs of the wake-up were not looked at."""
+
+    ran: int = 0
+    left: int = 0
+    lost: list[Job] = field(default_factory=list)
+
+
+class Worker:
+    """Runs jobs; one for a process, used by many threads. `handler_for(queue)` builds the queue's handler."""
+
+    def __init__(
+        self,
+        store: Store,
+        producer: Producer,
+        handler_for: Callable[[str], Handler],
+        parse: PayloadParser,
+        random: Random,
+        worker_id: str,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._store = store
+        self._producer = producer
+        self._handler_for = handler_for
+        self._parse = parse
+        self._random = random
+        self._worker_id = worker_id
+        self._heartbeat = heartbeat or Heartbeat(store)
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Graceful stop: start nothing more, give back what has not started, let running handlers end."""
+        self._stopping.set()
+
+    def run(self, queue: str, jobs: int, time_budget: timedelta = TIME_BUDGET) -> Report:
+        """Run up to `jobs` jobs of a queue, best first. Raises StoreUnavailableError; leases then run out."""
+        settings = self._store.settings(queue)
+        until = time.monotonic() + time_budget.total_seconds()
+        report = Report(left=jobs)
+        claimed = self._claim(settings, report.left)
+        while claimed:
+            settlements = self._run_batch(claimed, settings)
+            report.ran += sum(not isinstance(s.outcome, Released) for s in settlements)
+            report.left -= len(claimed)
+            batch = {job.id: job for job in claimed}
+            go_on = report.left > 0 and not self._stopping.is_set() and time.monotonic() < until
+            lost, claimed = self._settle(settlements, settings, report.left if go_on else 0)
+            for job_id in lost:
+                report.lost.append(batch[job_id])
+                log.warning("lease.lost", extra=_ids(batch[job_id]))
+            self._wake_after(queue, [s for s in settlements if s.job_id not in lost])
+            if go_on and not claimed:
+                report.left = 0
+        if report.ran == 0 and not self._stopping.is_set():
+            report.left = 0  # nothing was runnable: a spare wake-up ends here
+        return report
+
+    def _claim(self, settings: QueueSettings, left: int) -> list[Job]:
+        if self._stopping.is_set():
+            return []
+        return self._store.claim(settings.queue, min(settings.claim_batch, left), self._worker_id, settings.lease)
+
+    def _settle(
+        self, settlements: Sequence[Settlement], settings: QueueSettings, left: int
+    ) -> tuple[list[UUID], list[Job]]:
+        """Settle, and claim the next in the same round trip when there is time for more."""
+        if left > 0:
+            try:
+                lost, claimed = self._store.settle_and_claim(
+                    settlements,
+                    settings.queue,
+                    min(settings.claim_batch, left),
+                    self._worker_id,
+                    settings.lease,
+                )
+                return list(lost), claimed
+            except StoreUnavailableError as error:
+                log.warning("settle.failed", extra={"queue": settings.queue, "error": str(error)})
+        for tries_left in reversed(range(SETTLE_TRIES)):
+            try:
+                return list(self._store.settle(settlements)), []
+            except StoreUnavailableError:
+                if tries_left == 0:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _run_batch(self, jobs: Sequence[Job], settings: QueueSettings) -> list[Settlement]:
+        settlements = []
+        for job in jobs:
+            if self._stopping.is_set():
+                settlements.append(Settlement(job.id, job.lease_token, Released()))
+                continue
+            context = Context()
+            with self._heartbeat.keep(job, settings.lease, context.lease_lost):
+                outcome = self._run_one(job, context)
+            if outcome is not None:
+                settlements.append(Settlement(job.id, job.lease_token, outcome, context.details))
+        return settlements
+
+    def _run_one(self, job: Job, context: Context) -> Outcome | None:
+        """One attempt; None when the lease was lost, so that there is nothing left to settle."""
+        started = time.monotonic()
+        outcome: Outcome
+        try:
+            outcome = self._handle(job, context)
+        except LeaseLostError:
+            log.warning("lease.lost", extra=_ids(job))
+            return None
+        except PayloadError as error:
+            outcome = Dead(Failure(ErrorClass.VALIDATION, str(error)))
+        except Exception as error:
+            failure = classify(error)
+            if failure.error_class is ErrorClass.UNKNOWN:
+                log.exception("job.failed_unexpectedly", extra=_ids(job))
+            outcome = decide(job, failure, self._random)
+        _log_outcome(job, outcome, time.monotonic() - started)
+        return outcome
+
+    def _handle(self, job: Job, context: Context) -> Completed | Deferred:
+        payload = self._parse(job.queue, job.payload)
+        outcome = self._handler_for(job.queue)(job, payload, context) or Completed()
+        if isinstance(outcome, Completed):
+            to_json(outcome.result)
+            for follow_up in outcome.follow_ups:
+                self._validate_follow_up(follow_up)
+        return outcome
+
+    def _validate_follow_up(self, follow_up: NewJob) -> None:
+        """A follow-up that cannot be stored is the handler's mistake, not this job's payload's."""
+        try:
+            self._producer.validate(follow_up)
+        except EnqueueError as error:
+            raise JobError(f"the handler asked for a follow-up that cannot be stored: {error}") from error
+
+    def _wake_after(self, queue: str, settlements: Sequence[Settlement]) -> None:
+        """Wake for what settling made runnable; what is due later than the longest delay is the relay's."""
+        for settlement in settlements:
+            match settlement.outcome:
+                case Retry(delay=delay) | Deferred(delay=delay) if delay <= LONGEST_WAKE_DELAY:
+                    self._producer.wake(queue, 1, delay)
+                case Released():
+                    self._producer.wake(queue)
+                case Dead() if queue != DEAD_LETTERS:
+                    self._producer.wake(DEAD_LETTERS)
+                case Completed(follow_ups=follow_ups):
+                    for name in {job.queue for job in follow_ups}:
+                        self._producer.wake(name, sum(job.queue == name for job in follow_ups))
+
+
+def _ids(job: Job) -> dict[str, object]:
+    return {
+        "job_id": str(job.id),
+        "queue": job.queue,
+        "attempt": job.attempt,
+        "correlation_id": job.correlation_id,
+    }
+
+
+def _log_outcome(job: Job, outcome: Outcome, seconds: float) -> None:
+    facts = _ids(job) | {"seconds": round(seconds, 3)}
+    match outcome:
+        case Completed():
+            log.info("job.completed", extra=facts)
+        case Retry():
+            facts |= {"error_class": outcome.failure.error_class.value, "error": outcome.failure.message}
+            log.warning("job.retried", extra=facts | {"delay_seconds": outcome.delay.total_seconds()})
+        case Dead():
+            facts |= {"error_class": outcome.failure.error_class.value, "error": outcome.failure.message}
+            log.error("job.died", extra=facts)
+        case Deferred():
+            log.info("job.deferred", extra=facts | {"delay_seconds": outcome.delay.total_seconds()})

@@ -1,0 +1,318 @@
+"""The engine's Store on PostgreSQL. One method, one call of a SQL function (migrations/0002), one commit."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from shared.engine.errors import EnqueueError
+from shared.engine.job import (
+    Attempt,
+    Completed,
+    Dead,
+    Deferred,
+    Enqueued,
+    ErrorClass,
+    Job,
+    JobRecord,
+    JobState,
+    Lease,
+    NewJob,
+    Outcome,
+    Released,
+    Retry,
+    Settlement,
+)
+from shared.engine.json_text import clean_text, to_json
+from shared.engine.ports import QueueSettings
+from shared.postgres.pool import Database
+
+T = TypeVar("T")
+#: A deadlock or a serialisation failure is nobody's fault: the statement runs again, this often.
+CONFLICT_TRIES = 5
+
+
+class PostgresStore:
+    """See shared.engine.ports.Store. Thread-safe: every call takes a connection of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def enqueue(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
+        text = to_json([_new_job_json(job) for job in jobs])
+
+        def call(conn: psycopg.Connection) -> list[Enqueued]:
+            rows = conn.execute("select id, created, due from queue.enqueue_many(%s) order by ordinal", (text,))
+            return [Enqueued(*row) for row in rows]
+
+        try:
+            return call(conn) if conn is not None else self._call(call)
+        except psycopg.errors.InvalidParameterValue as error:
+            raise EnqueueError(error.diag.message_primary or str(error)) from error
+
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
+        def call(conn: psycopg.Connection) -> list[Job]:
+            rows = conn.execute(
+                f"select {_CLAIMED} from queue.claim(%s, %s, %s, %s)",  # noqa: S608 - constant column list
+                (queue, limit, worker, lease),
+            ).fetchall()
+            return _jobs(queue, rows)
+
+        return self._call(call)
+
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
+        if not settlements:
+            return []
+        text = to_json([_settlement_json(s) for s in settlements])
+
+        def call(conn: psycopg.Connection) -> list[UUID]:
+            row = conn.execute("select queue.settle(%s, %s)", (text, only_expired)).fetchone()
+            return list(row[0]) if row else []
+
+        return self._writing_history(call)
+
+    def settle_and_claim(
+        self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
+    ) -> tuple[list[UUID], list[Job]]:
+        text = to_json([_settlement_json(s) for s in settlements])
+
+        def call(conn: psycopg.Connection) -> tuple[list[UUID], list[Job]]:
+            rows = conn.execute(
+                f"select lost, {_CLAIMED} from queue.settle_and_claim(%s, %s, %s, %s, %s)",  # noqa: S608
+                (text, queue, limit, worker, lease),
+            ).fetchall()
+            return list(rows[0][0]), _jobs(queue, [row[1:] for row in rows[1:]])
+
+        return self._writing_history(call)
+
+    def renew(self, leases: Sequence[Lease], lease: timedelta) -> list[UUID]:
+        ids, tokens = [held.job_id for held in leases], [held.token for held in leases]
+
+        def call(conn: psycopg.Connection) -> list[UUID]:
+            row = conn.execute("select queue.renew(%s, %s, %s)", (ids, tokens, lease)).fetchone()
+            return list(row[0]) if row else []
+
+        return self._call(call)
+
+    def expired(self, limit: int) -> list[Job]:
+        def call(conn: psycopg.Connection) -> list[Job]:
+            rows = conn.execute(
+                f"select queue, {_CLAIMED} from queue.job"  # noqa: S608 - constant column list
+                " where lease_until < clock_timestamp() order by lease_until limit %s",
+                (limit,),
+            ).fetchall()
+            return [_job(row[0], row[1:]) for row in rows]
+
+        return self._call(call)
+
+    def promote_due(self, limit: int) -> int:
+        def call(conn: psycopg.Connection) -> int:
+            row = conn.execute("select queue.promote_due(null, %s)", (limit,)).fetchone()
+            return int(row[0]) if row else 0
+
+        return self._call(call)
+
+    def runnable(self, cap: int) -> Mapping[str, int]:
+        def call(conn: psycopg.Connection) -> dict[str, int]:
+            rows = conn.execute(
+                "select s.queue, c.jobs from queue.queue_settings s cross join lateral ("
+                "  select count(*)::int as jobs from (select from queue.job j"
+                "   where j.queue = s.queue and j.lease_token is null limit %s) some) c"
+                " where not s.paused and c.jobs > 0",
+                (cap,),
+            )
+            return dict(rows.fetchall())
+
+        return self._call(call)
+
+    def settings(self, queue: str) -> QueueSettings:
+        def call(conn: psycopg.Connection) -> QueueSettings:
+            row = conn.execute(
+                "select paused, lease_seconds, wake_size, claim_batch from queue.queue_settings where queue = %s",
+                (queue,),
+            ).fetchone()
+            if row is None:
+                return QueueSettings(queue)
+            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3])
+
+        return self._call(call)
+
+    def get(self, job_id: UUID) -> JobRecord | None:
+        def call(conn: psycopg.Connection) -> JobRecord | None:
+            with conn.cursor(row_factory=namedtuple_row) as cursor:
+                row = cursor.execute("select * from queue.jobs where id = %s", (job_id,)).fetchone()
+            return _record(row) if row is not None else None
+
+        return self._call(call)
+
+    def cancel(self, job_id: UUID) -> bool:
+        return bool(self._writing_history(lambda conn: _scalar(conn, "select queue.cancel(%s)", job_id)))
+
+    def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
+        new = self._call(lambda conn: _scalar(conn, "select queue.redrive(%s, %s)", job_id, by))
+        return Enqueued(new, True) if new is not None else None
+
+    def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
+        arguments = (queue, clean_text(body), clean_text(reason), source)
+        return bool(self._call(lambda conn: _scalar(conn, "select queue.bury(%s, %s, %s, %s)", *arguments)))
+
+    def bury_job(self, job: NewJob, reason: str, source: str) -> UUID | None:
+        text = to_json(_new_job_json(job))
+        arguments = (text, clean_text(reason), source)
+        new: UUID | None = self._writing_history(
+            lambda conn: _scalar(conn, "select queue.bury_job(%s, %s, %s)", *arguments)
+        )
+        return new
+
+    def take_turn(self, timer: str, at_most: timedelta) -> UUID | None:
+        token: UUID | None = self._call(lambda conn: _scalar(conn, "select queue.take_turn(%s, %s)", timer, at_most))
+        return token
+
+    def end_turn(self, timer: str, token: UUID) -> None:
+        self._call(
+            lambda conn: conn.execute(
+                "update queue.timer_turn set taken_until = null, last_finished_at = clock_timestamp()"
+                " where timer = %s and token = %s",
+                (timer, token),
+            )
+        )
+
+    def _call(self, call: Callable[[psycopg.Connection], T]) -> T:
+        """Run it; again when two transactions got in each other's way (40001, 40P01)."""
+        for tries_left in reversed(range(CONFLICT_TRIES)):
+            with self._database.connection() as conn:
+                try:
+                    return call(conn)
+                except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+                    if tries_left == 0:
+                        raise
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - spreads two callers, no secret
+        raise AssertionError("unreachable")
+
+    def _writing_history(self, call: Callable[[psycopg.Connection], T]) -> T:
+        """Run it; when the day's partition is missing (the timer was down for days), make it and run again."""
+        try:
+            return self._call(call)
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name is not None or error.diag.table_name != "job_tracking":
+                raise
+            self._call(lambda conn: conn.execute("select queue.make_partitions(7)"))
+            return self._call(call)
+
+
+_CLAIMED = "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, attempts::text, payload::text"
+
+
+def _scalar(conn: psycopg.Connection, statement: str, *arguments: object) -> Any:
+    row = conn.execute(statement.encode(), arguments).fetchone()
+    return row[0] if row else None
+
+
+def _jobs(queue: str, rows: Sequence[Sequence[Any]]) -> list[Job]:
+    """RETURNING gives rows in no order: best first again."""
+    return [_job(queue, row) for row in sorted(rows, key=lambda row: (row[1], row[2], row[0]))]
+
+
+def _job(queue: str, row: Sequence[Any]) -> Job:
+    job_id, priority, _run_at, attempt, token, correlation_id, enqueued_at, attempts, payload = row
+    return Job(
+        id=job_id,
+        queue=queue,
+        payload=payload,
+        attempt=attempt,
+        priority=priority,
+        lease_token=token,
+        correlation_id=correlation_id,
+        enqueued_at=enqueued_at,
+        attempts=_attempts(json.loads(attempts)) if attempts else (),
+    )
+
+
+def _attempts(entries: list[dict[str, Any]] | None) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            number=entry["number"],
+            started_at=datetime.fromisoformat(entry["started_at"]),
+            finished_at=datetime.fromisoformat(entry["finished_at"]),
+            worker=entry["worker"],
+            outcome=entry["outcome"],
+            error_class=ErrorClass(entry["error_class"]) if "error_class" in entry else None,
+            message=entry.get("message"),
+            details=entry.get("details", {}),
+        )
+        for entry in entries or ()
+    )
+
+
+def _record(row: Any) -> JobRecord:
+    return JobRecord(
+        id=row.id,
+        queue=row.queue,
+        state=JobState(row.state),
+        priority=row.priority,
+        attempt=row.attempt,
+        payload=row.payload,
+        enqueued_at=row.enqueued_at,
+        run_at=row.run_at,
+        attempts=_attempts(row.attempts),
+        correlation_id=row.correlation_id,
+        idempotency_key=row.idempotency_key,
+        result=row.result,
+        error_class=ErrorClass(row.error_class) if row.error_class else None,
+        error_message=row.error_message,
+        finished_at=row.finished_at,
+        lease_until=row.lease_until,
+        leased_by=row.leased_by,
+        redrive_of=row.redrive_of,
+    )
+
+
+def _new_job_json(job: NewJob) -> dict[str, Any]:
+    return {
+        "queue": job.queue,
+        "payload": job.payload,
+        "priority": job.priority,
+        "run_at": job.run_at.isoformat() if job.run_at else None,
+        "delay_seconds": job.delay.total_seconds() if job.delay is not None else None,
+        "idempotency_key": job.idempotency_key,
+        "correlation_id": job.correlation_id,
+        "redrive_of": str(job.redrive_of) if job.redrive_of else None,
+    }
+
+
+def _settlement_json(settlement: Settlement) -> dict[str, Any]:
+    head: dict[str, Any] = {"id": str(settlement.job_id), "token": str(settlement.lease_token)}
+    if settlement.details:
+        head["details"] = settlement.details
+    return head | _outcome_json(settlement.outcome, settlement.details)
+
+
+def _outcome_json(outcome: Outcome, details: dict[str, Any]) -> dict[str, Any]:
+    match outcome:
+        case Completed():
+            return {
+                "outcome": "completed",
+                "result": outcome.result,
+                "follow_ups": [_new_job_json(job) for job in outcome.follow_ups],
+            }
+        case Retry() | Dead():
+            failure = outcome.failure
+            head = {
+                "outcome": "dead" if isinstance(outcome, Dead) else "retry",
+                "error_class": failure.error_class.value,
+                "message": failure.message,
+                "details": details | failure.details or None,
+            }
+            return head | ({"delay_seconds": outcome.delay.total_seconds()} if isinstance(outcome, Retry) else {})
+        case Deferred():
+            return {"outcome": "deferred", "delay_seconds": outcome.delay.total_seconds()}
+        case Released():
+            return {"outcome": "released"}
