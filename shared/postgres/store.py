@@ -125,7 +125,7 @@ class PostgresStore:
             rows = conn.execute(
                 "select s.queue, c.jobs from queue.queue_settings s cross join lateral ("
                 "  select count(*)::int as jobs from (select from queue.job j"
-                "   where j.queue = s.queue and j.lease_token is null limit %s) some) c"
+                "   where j.queue = s.queue and j.lease_token is null limit %s) counted) c"
                 " where not s.paused and c.jobs > 0",
                 (cap,),
             )

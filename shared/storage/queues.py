@@ -102,6 +102,11 @@ class StorageQueues:
             except ResourceExistsError:
                 return
 
+    def clear(self, queue: str) -> None:
+        """Remove all messages: for tests and for starting afresh."""
+        with _unavailable(queue):
+            self._client(queue).clear_messages()
+
     def reach(self, queue: str) -> None:
         """Raises TransportUnavailableError when the queue cannot be reached: the health check."""
         with _unavailable(queue):

@@ -1,0 +1,142 @@
+"""Many callers at once on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from shared.engine.job import Completed, NewJob, Settlement
+from shared.postgres.pool import Database
+from shared.postgres.store import PostgresStore
+
+QUEUE = "teams-outbound"
+LEASE = timedelta(seconds=45)
+
+
+def at_once(n: int, call: Callable[[int], object]) -> list[object]:
+    """Run `call(0..n-1)` in n threads that start together; raises what any of them raised."""
+    start = threading.Barrier(n)
+
+    def run(index: int) -> object:
+        start.wait(10)
+        return call(index)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(run, range(n)))
+
+
+def test_I2_twenty_workers_take_every_job_once_and_never_more_than_asked(
+    database: Database, sql: psycopg.Connection
+) -> None:
+    store = PostgresStore(database)
+    store.enqueue([NewJob(QUEUE, {"n": n}) for n in range(1000)])
+    claimed: Counter[object] = Counter()
+    lock = threading.Lock()
+
+    def work(index: int) -> None:
+        while jobs := store.claim(QUEUE, 7, f"w-{index}", LEASE):
+            assert len(jobs) <= 7
+            with lock:
+                claimed.update(job.id for job in jobs)
+            settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
+            assert store.settle(settlements[::-1]) == []
+
+    at_once(12, work)
+    assert len(claimed) == 1000 and set(claimed.values()) == {1}
+    assert sql.execute("select state, count(*) from queue.jobs group by 1").fetchall() == [("completed", 1000)]
+
+
+def test_the_same_idempotency_key_at_the_same_moment_is_one_job(
+    postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    keys = ["a", "b", "c", "d"]
+
+    def enqueue(index: int) -> list[tuple[object, bool]]:
+        mine = keys if index % 2 else keys[::-1]
+        jobs = [NewJob(QUEUE, {"by": index}, idempotency_key=key) for key in mine]
+        made = postgres_store.enqueue(jobs)
+        return [(one.id, one.created) for one in (made if index % 2 else made[::-1])]
+
+    answers = at_once(8, enqueue)
+    assert len({tuple(x[0] for x in answer) for answer in answers}) == 1  # type: ignore[attr-defined]
+    assert sum(created for answer in answers for _, created in answer) == 4  # type: ignore[attr-defined]
+    assert sql.execute("select count(*) from queue.job").fetchone() == (4,)
+
+
+def test_an_enqueue_whose_key_is_being_committed_by_another_returns_that_job(
+    postgres_store: PostgresStore, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as other:
+        [first] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="k")], conn=other)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(postgres_store.enqueue, [NewJob(QUEUE, {}, idempotency_key="k")])
+            _until_somebody_waits(other)
+            other.commit()
+            [again] = second.result(10)
+    assert (again.id, again.created) == (first.id, False)
+
+
+def test_an_enqueue_whose_key_is_rolled_back_by_another_makes_the_job(
+    postgres_store: PostgresStore, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as other:
+        [first] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="k")], conn=other)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(postgres_store.enqueue, [NewJob(QUEUE, {}, idempotency_key="k")])
+            _until_somebody_waits(other)
+            other.rollback()
+            [made] = second.result(10)
+    assert made.created and made.id != first.id
+
+
+def _until_somebody_waits(conn: psycopg.Connection) -> None:
+    while not conn.execute("select count(*) from pg_locks where not granted").fetchone() > (0,):  # type: ignore[operator]
+        pass
+
+
+def test_opposite_lock_orders_cost_no_settlement(postgres_store: PostgresStore) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {}) for _ in range(50)])
+    jobs = postgres_store.claim(QUEUE, 50, "w", LEASE)
+    settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
+    lost = at_once(4, lambda index: postgres_store.settle(settlements if index % 2 else settlements[::-1]))
+    assert sorted(len(x) for x in lost) == [0, 50, 50, 50]  # type: ignore[arg-type]
+
+
+def test_I3_a_locked_better_job_is_passed_over_and_not_waited_for(
+    postgres_store: PostgresStore, database_url: str
+) -> None:
+    [better] = postgres_store.enqueue([NewJob(QUEUE, {}, priority=1)])
+    [worse] = postgres_store.enqueue([NewJob(QUEUE, {}, priority=9)])
+    with psycopg.connect(database_url) as other:
+        other.execute("select from queue.job where id = %s for update", (better.id,))
+        assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE)] == [worse.id]
+    assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE)] == [better.id]
+
+
+def test_two_hosts_timers_have_one_turn(postgres_store: PostgresStore) -> None:
+    turns = at_once(8, lambda _: postgres_store.take_turn("relay", timedelta(minutes=1)))
+    assert sum(turn is not None for turn in turns) == 1
+
+
+def test_workers_of_other_time_zones_agree(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("select queue.enqueue(%s, '{}', delay => '1 hour')", (QUEUE,))
+        conn.execute("select queue.enqueue(%s, '{}')", (QUEUE,))
+        for zone in ("Asia/Kolkata", "America/New_York"):
+            conn.execute("select set_config('timezone', %s, false)", (zone,))
+            row = conn.execute("select count(*) from queue.later where run_at <= clock_timestamp()").fetchone()
+            assert row == (0,)
+        rows = conn.execute("select id from queue.claim(%s, 5, 'w', '1 minute')", (QUEUE,)).fetchall()
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize("when", ["infinity", "-infinity"])
+def test_a_run_at_that_is_no_time_is_refused(sql: psycopg.Connection, when: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql.execute("select queue.enqueue(%s, '{}', run_at => %s)", (QUEUE, when))

@@ -1,0 +1,225 @@
+"""The schema tells the truth: constraints, plans, partitions, migrations."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from local.postgres import PostgresServer
+from shared.engine.job import ENDED, Completed, JobState, NewJob, Settlement
+from shared.handlers.registry import QUEUES
+from shared.postgres import migrate as migrate_module
+from shared.postgres.migrate import Migration, MigrationError, migrate, migrations
+from shared.postgres.partitions import Partitions
+from shared.postgres.pool import Database
+from shared.postgres.store import PostgresStore
+
+QUEUE = "teams-outbound"
+
+
+def test_states_in_the_database_are_the_states_in_python(sql: psycopg.Connection) -> None:
+    row = sql.execute("select pg_get_viewdef('queue.jobs'::regclass)").fetchone()
+    check = sql.execute(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = 'job_tracking_state'"
+        " and conrelid = 'queue.job_tracking'::regclass"
+    ).fetchone()
+    assert row is not None and check is not None
+    shown = {state for state in JobState if f"'{state.value}'::text" in row[0]}
+    assert shown == set(JobState) - ENDED
+    assert {state for state in JobState if f"'{state.value}'::text" in check[0]} == ENDED
+
+
+def test_the_claim_reads_the_index_in_order_and_sorts_nothing(sql: psycopg.Connection) -> None:
+    sql.execute(
+        "insert into queue.job (id, queue, priority, run_at, enqueued_at, payload)"
+        " select queue.new_id(), %s, 1 + n %% 10, clock_timestamp(), clock_timestamp(), '{}'"
+        " from generate_series(1, 20000) n",
+        (QUEUE,),
+    )
+    sql.execute("analyze queue.job")
+    plan = "\n".join(
+        row[0]
+        for row in sql.execute(
+            "explain (costs off) select c.ctid from queue.job c where c.queue = 'teams-outbound'"
+            " and c.lease_token is null order by c.priority, c.run_at, c.id limit 16 for update skip locked"
+        )
+    )
+    assert "Index Scan using job_order" in plan and "Sort" not in plan and "Seq Scan" not in plan
+
+
+def test_claims_stay_hot_updates(sql: psycopg.Connection, postgres_store: PostgresStore) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {"n": n}) for n in range(200)])
+    while postgres_store.claim(QUEUE, 50, "w", timedelta(seconds=45)):
+        pass
+    sql.execute("select pg_stat_force_next_flush()")
+    row = sql.execute("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'job'").fetchone()
+    assert (row is not None and row[0] == row[1]) or row == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "lease_token = gen_random_uuid()",
+        "lease_until = now()",
+        "priority = 0",
+        "priority = 11",
+        "run_at = 'infinity'",
+    ],
+)
+def test_constraints_refuse_what_cannot_be_true(
+    sql: psycopg.Connection, postgres_store: PostgresStore, change: str
+) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {})])
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql.execute(f"update queue.job set {change}".encode())
+
+
+# ------------------------------------------------------------------ partitions
+
+
+def partitions(sql: psycopg.Connection) -> list[str]:
+    rows = sql.execute(
+        "select relname from pg_inherits join pg_class on oid = inhrelid"
+        " where inhparent = 'queue.job_tracking'::regclass order by 1"
+    )
+    return [row[0] for row in rows]
+
+
+def add_old_partition(sql: psycopg.Connection, day: str) -> None:
+    sql.execute(
+        f"create table queue.job_tracking_{day.replace('-', '')} partition of queue.job_tracking"
+        f" for values from ('{day} 00:00:00+00') to ('{day} 23:59:59+00')".encode()
+    )
+
+
+def test_partitions_are_made_ahead_and_dropped_when_old(database: Database, sql: psycopg.Connection) -> None:
+    made = partitions(sql)
+    assert len(made) == 9
+    add_old_partition(sql, "2020-02-01")
+    Partitions(database).maintain()
+    assert partitions(sql) == made
+
+
+def test_a_partition_in_use_is_dropped_by_a_later_run(
+    database: Database, sql: psycopg.Connection, database_url: str
+) -> None:
+    add_old_partition(sql, "2020-02-01")
+    with psycopg.connect(database_url) as reader:
+        reader.execute("select count(*) from queue.job_tracking")
+        Partitions(database).maintain()
+        assert "job_tracking_20200201" in partitions(sql)
+    Partitions(database).maintain()
+    assert "job_tracking_20200201" not in partitions(sql)
+
+
+def test_dropping_partitions_beside_running_work_costs_no_settlement(
+    database: Database, postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    for day in range(1, 15):
+        add_old_partition(sql, f"2020-02-{day:02}")
+    postgres_store.enqueue([NewJob(QUEUE, {}) for _ in range(300)])
+    done = threading.Event()
+
+    def work() -> int:
+        settled = 0
+        while jobs := postgres_store.claim(QUEUE, 5, "w", timedelta(seconds=45)):
+            settled += len(jobs)
+            assert postgres_store.settle([Settlement(j.id, j.lease_token, Completed()) for j in jobs]) == []
+        done.set()
+        return settled
+
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(work) for _ in range(3)]
+        while not done.is_set():
+            Partitions(database).maintain()
+        assert sum(worker.result() for worker in workers) == 300
+    Partitions(database).maintain()
+    assert len(partitions(sql)) == 9
+
+
+def test_retention_forgets_old_keys_but_not_those_of_living_jobs(
+    database: Database, postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="alive")])
+    postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="later", delay=timedelta(days=90))])
+    sql.execute("insert into queue.idempotency (queue, key, job_id) values (%s, 'gone', queue.new_id())", (QUEUE,))
+    sql.execute("update queue.idempotency set created_at = now() - interval '31 days'")
+    Partitions(database).maintain()
+    assert sql.execute("select key from queue.idempotency order by 1").fetchall() == [("alive",), ("later",)]
+
+
+# ------------------------------------------------------------------ migrations
+
+
+@pytest.fixture
+def empty_database(postgres: PostgresServer, database_url: str) -> str:
+    name = database_url.rsplit("/", 1)[1] + "_empty"
+    with psycopg.connect(postgres.dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name}".encode())
+    return postgres.url(name)
+
+
+def test_migrating_twice_changes_nothing(empty_database: str) -> None:
+    assert migrate(empty_database) == [f"{m.version:04} {m.name}" for m in migrations()]
+    assert migrate(empty_database) == []
+
+
+def test_migrating_from_two_places_at_once_applies_each_once(empty_database: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        applied = [name for names in pool.map(migrate, [empty_database] * 4) for name in names]
+    assert sorted(applied) == [f"{m.version:04} {m.name}" for m in migrations()]
+
+
+def test_every_queue_of_the_registry_is_declared_and_an_operators_settings_stay(
+    database_url: str, sql: psycopg.Connection
+) -> None:
+    rows = sql.execute("select queue, closed from queue.queue_settings").fetchall()
+    assert dict(rows) == {spec.name: spec.closed for spec in QUEUES.values()}
+    sql.execute("update queue.queue_settings set paused = true, lease_seconds = 90, wake_size = 4")
+    migrate(database_url)
+    row = sql.execute(
+        "select bool_and(paused), min(lease_seconds), max(wake_size) from queue.queue_settings"
+    ).fetchone()
+    assert row == (True, 90, 4)
+
+
+def test_a_failing_migration_leaves_nothing_behind(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Migration(1, "broken", "create table queue.half (id int); select 1 / 0;")
+    monkeypatch.setattr(migrate_module, "migrations", lambda: [broken])
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(empty_database)
+    with psycopg.connect(empty_database) as conn:
+        assert conn.execute("select to_regclass('queue.half'), count(*) from queue.schema_version").fetchone() == (
+            None,
+            0,
+        )
+
+
+def test_a_migration_whose_text_changed_is_refused(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = migrations()[0]
+    migrate(empty_database, upto=1) if False else None
+    with psycopg.connect(empty_database, autocommit=True):
+        pass
+    migrate(empty_database)
+    changed = Migration(first.version, first.name, first.sql + "-- changed")
+    monkeypatch.setattr(migrate_module, "migrations", lambda: [changed])
+    with pytest.raises(MigrationError, match="add a new migration"):
+        migrate(empty_database)
+
+
+def test_a_migration_waits_for_a_lock_only_briefly(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(migrate_module, "LOCK_TRIES", 2)
+    change = Migration(len(migrations()) + 1, "widen_job", "alter table queue.job add column extra text")
+    known = migrations()
+    monkeypatch.setattr(migrate_module, "migrations", lambda: [*known, change])
+    with psycopg.connect(database_url) as busy:
+        busy.execute("select from queue.job for update")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            migrate(database_url)
+        busy.execute("select queue.enqueue('teams-outbound', '{}')")
+    assert migrate(database_url) == [f"{change.version:04} widen_job"]

@@ -1,0 +1,118 @@
+"""What the store says when the database is away, and how it comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from local.postgres import PostgresServer
+from shared.engine.errors import StoreUnavailableError
+from shared.engine.job import Completed, NewJob, Settlement
+from shared.postgres import pool
+from shared.postgres.migrate import migrate
+from shared.postgres.pool import Database
+from shared.postgres.store import PostgresStore
+
+QUEUE = "teams-outbound"
+LEASE = timedelta(seconds=45)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path / "data")
+    server.start()
+    migrate(server.url("postgres"))
+    yield server
+    server.stop("immediate")
+
+
+def test_a_stopped_database_is_told_as_away_and_work_goes_on_within_5_s_of_its_return(
+    own_server: PostgresServer,
+) -> None:
+    database = Database(own_server.url("postgres"))
+    store = PostgresStore(database)
+    store.enqueue([NewJob(QUEUE, {})])
+    own_server.stop("immediate")
+    for call in (lambda: store.claim(QUEUE, 1, "w", LEASE), lambda: store.enqueue([NewJob(QUEUE, {})])):
+        with pytest.raises(StoreUnavailableError):
+            call()
+    own_server.start()
+    back = time.monotonic()
+    while True:
+        try:
+            assert len(store.claim(QUEUE, 5, "w", LEASE)) == 1
+            break
+        except StoreUnavailableError:
+            assert time.monotonic() - back < 5
+    database.close()
+
+
+def test_dead_connections_after_a_quiet_night_are_not_handed_out(
+    database: Database, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PostgresStore(database)
+    store.enqueue([NewJob(QUEUE, {})])
+    sql.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'fleet-queue'")
+    monkeypatch.setattr(pool, "TRUSTED_IDLE_SECONDS", 0.0)
+    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+
+
+def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(
+    database: Database,
+) -> None:
+    store = PostgresStore(database)
+    store.enqueue([NewJob(QUEUE, {})])
+    with database.connection() as conn:
+        conn.execute("select set_config('default_transaction_read_only', 'on', false)")
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        store.claim(QUEUE, 1, "w", LEASE)
+    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+
+
+def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
+    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_TIMEOUTS", "-c statement_timeout=200 -c lock_timeout=100")
+    database = Database(database_url)
+    store = PostgresStore(database)
+    with psycopg.connect(database_url) as other:
+        other.execute("lock table queue.job in access exclusive mode")
+        with pytest.raises(StoreUnavailableError):
+            store.claim(QUEUE, 1, "w", LEASE)
+    store.enqueue([NewJob(QUEUE, {})])
+    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+    database.close()
+
+
+def test_a_used_up_pool_is_told_as_away(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CHECKOUT_SECONDS", 0.1)
+    database = Database(database_url, max_size=1)
+    with database.connection(), pytest.raises(StoreUnavailableError, match="PoolTimeout"):
+        PostgresStore(database).settings(QUEUE)
+    database.close()
+
+
+def test_no_prepared_statements_that_a_transaction_pooler_could_lose(database: Database) -> None:
+    store = PostgresStore(database)
+    for _ in range(10):
+        store.claim(QUEUE, 1, "w", LEASE)
+    with database.connection() as conn:
+        assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
+
+
+def test_a_settlement_on_a_day_without_partition_makes_it(
+    postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {})])
+    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE)
+    for (name,) in sql.execute(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'queue.job_tracking'::regclass"
+    ).fetchall():
+        sql.execute(f"drop table {name}".encode())
+    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed())]) == []
+    assert postgres_store.get(job.id) is not None

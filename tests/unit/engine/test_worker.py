@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.engine.context import Context
+from shared.engine.errors import (
+    AuthError,
+    LeaseLostError,
+    NetworkError,
+    RateLimitedError,
+    RejectedError,
+    StoreUnavailableError,
+)
+from shared.engine.job import Completed, Deferred, ErrorClass, Job, JobState, NewJob, Released, Settlement
+from tests.unit.engine.bench import QUEUE, Bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def raising(error: BaseException) -> Any:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        raise error
+
+    return handler
+
+
+def test_a_wake_up_runs_its_number_of_jobs_best_first(bench: Bench) -> None:
+    bench.enqueue(3, priority=8)
+    [critical] = bench.enqueue(1, priority=1)
+    report = bench.worker.run(QUEUE, 2)
+    assert (report.ran, report.left) == (2, 0)
+    assert bench.ran[0].id == critical
+    assert bench.states() == ["completed", "ready", "ready", "completed"]
+
+
+def test_a_spare_wake_up_finds_nothing_and_ends(bench: Bench) -> None:
+    report = bench.worker.run(QUEUE, 16)
+    assert (report.ran, report.left, report.lost) == (0, 0, [])
+
+
+def test_a_used_up_time_budget_leaves_the_rest_of_the_wake_up(bench: Bench) -> None:
+    bench.enqueue(5)
+    report = bench.worker.run(QUEUE, 5, time_budget=timedelta())
+    assert (report.ran, report.left) == (1, 4)
+
+
+def test_the_handler_gets_the_payload_and_its_result_is_kept(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: Completed({"got": payload["n"]})
+    [job_id] = bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    record = bench.store.get(job_id)
+    assert record is not None and record.result == {"got": 0}
+
+
+def test_a_failure_is_retried_with_a_delayed_wake_up(bench: Bench) -> None:
+    bench.handler = raising(NetworkError("connection refused"))
+    bench.enqueue()
+    bench.wake_ups()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["scheduled"]
+    [(jobs, delay)] = bench.wake_ups()
+    assert jobs == 1 and timedelta(seconds=1) <= delay <= timedelta(seconds=1.25)
+
+
+def test_a_retry_due_after_30_seconds_is_left_to_the_relay(bench: Bench) -> None:
+    bench.handler = raising(RateLimitedError("slow down", retry_after=timedelta(minutes=5)))
+    bench.enqueue()
+    bench.wake_ups()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["scheduled"] and bench.wake_ups() == []
+
+
+def test_a_rejected_job_dies_at_once_and_the_dead_letter_queue_is_woken(bench: Bench) -> None:
+    bench.handler = raising(RejectedError("chat unknown", details={"status": 404}))
+    [job_id] = bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    record = bench.store.get(job_id)
+    assert record is not None and record.state is JobState.DEAD
+    assert record.attempts[0].details == {"status": 404}
+    assert bench.wake_ups("dead-letter") == [(1, timedelta())]
+
+
+def test_an_auth_failure_is_retried_once_at_once(bench: Bench) -> None:
+    bench.handler = raising(AuthError("401"))
+    bench.enqueue()
+    bench.worker.run(QUEUE, 5)
+    assert len(bench.ran) == 2 and bench.states() == ["dead"]
+
+
+def test_an_unexpected_exception_is_classed_unknown_and_costs_nothing_else(bench: Bench) -> None:
+    bench.enqueue(3)
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        if payload["n"] == 1:
+            raise KeyError("missing")
+
+    bench.handler = handler
+    bench.worker.run(QUEUE, 3)
+    assert bench.states() == ["completed", "scheduled", "completed"]
+    failed = bench.store.jobs(QUEUE)[1].attempts[0]
+    assert failed.error_class is ErrorClass.UNKNOWN and failed.message == "KeyError: 'missing'"
+
+
+def test_a_payload_that_does_not_validate_dies_without_running(bench: Bench) -> None:
+    bench.store.enqueue([NewJob(QUEUE, {"bad": True})])
+    bench.worker.run(QUEUE, 1)
+    assert bench.ran == [] and bench.states() == ["dead"]
+
+
+def test_a_deferral_keeps_the_attempt_and_wakes_later(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: Deferred(timedelta(seconds=9), "no permit")
+    [job_id] = bench.enqueue()
+    bench.wake_ups()
+    bench.worker.run(QUEUE, 1)
+    record = bench.store.get(job_id)
+    assert record is not None and (record.attempt, record.state) == (0, JobState.SCHEDULED)
+    assert bench.wake_ups() == [(1, timedelta(seconds=9))]
+
+
+def test_follow_ups_are_made_and_woken(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: Completed(follow_ups=(NewJob("mails", {"m": 1}),) * 2)
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert len(bench.store.jobs("mails")) == 2 and bench.wake_ups("mails") == [(2, timedelta())]
+
+
+def test_a_follow_up_that_cannot_be_stored_fails_the_attempt_and_not_the_settlement(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: Completed(follow_ups=(NewJob("closed", {}),))
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["scheduled"]
+    assert "it has no worker" in (bench.store.jobs(QUEUE)[0].attempts[0].message or "")
+
+
+def test_a_result_that_is_not_json_fails_the_attempt_and_not_the_settlement(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: Completed({"when": timedelta()})
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["scheduled"]
+
+
+def test_notes_of_the_handler_are_kept_on_failed_attempts_too(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        context.note(request_id="r-1")
+        raise NetworkError("reset", details={"status": 502})
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.store.jobs(QUEUE)[0].attempts[0].details == {"request_id": "r-1", "status": 502}
+
+
+def test_I2_a_handler_that_lost_its_lease_settles_nothing(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.clock.advance(timedelta(minutes=2))
+        bench.rescue.run()
+        bench.heartbeat.beat()
+        with pytest.raises(LeaseLostError):
+            context.checkpoint()
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    [record] = bench.store.jobs(QUEUE)
+    assert record.state is JobState.SCHEDULED
+    assert [a.error_class for a in record.attempts] == [ErrorClass.WORKER_LOST]
+
+
+def test_I2_a_late_result_is_refused_after_a_takeover_and_told(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> Completed:
+        bench.clock.advance(timedelta(minutes=2))
+        bench.rescue.run()
+        return Completed({"late": True})
+
+    bench.handler = handler
+    bench.enqueue()
+    report = bench.worker.run(QUEUE, 1)
+    assert [job.id for job in report.lost] == [job.id for job in bench.ran]
+    assert bench.store.jobs(QUEUE)[0].result is None
+
+
+def test_a_heartbeat_keeps_a_long_job(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        for _ in range(6):
+            bench.clock.advance(timedelta(seconds=30))
+            bench.heartbeat.beat()
+            assert bench.rescue.run() == 0
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    assert bench.worker.run(QUEUE, 1).lost == [] and bench.states() == ["completed"]
+
+
+def test_a_beat_that_misses_the_database_is_made_up_by_the_next(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.store.failures["renew"] = 1
+        bench.heartbeat.beat()
+        bench.heartbeat.beat()
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["completed"]
+
+
+def test_the_heartbeat_thread_renews_by_itself(bench: Bench) -> None:
+    renewed = threading.Event()
+    renew = bench.store.renew
+
+    def recording(leases: Any, lease: timedelta) -> Any:
+        renewed.set()
+        return renew(leases, lease)
+
+    bench.store.renew = recording  # type: ignore[method-assign]
+    bench.store.queues[QUEUE] = type(bench.store.queues[QUEUE])(QUEUE, lease=timedelta(seconds=0.03))
+    bench.handler = lambda job, payload, context: None if renewed.wait(10) else pytest.fail("no beat came")
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    bench.heartbeat.stop()
+    assert bench.states() == ["completed"]
+
+
+def test_a_handler_that_hangs_loses_its_lease_by_itself(bench: Bench) -> None:
+    bench.heartbeat._longest_run = -1.0
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.heartbeat.beat()
+        assert context.lease_lost.is_set()
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["active"]
+
+
+def test_I4_a_graceful_stop_ends_the_running_job_and_gives_the_rest_back(bench: Bench) -> None:
+    bench.store.queues[QUEUE] = type(bench.store.queues[QUEUE])(QUEUE, claim_batch=3)
+    bench.enqueue(4)
+    bench.wake_ups()
+    bench.handler = lambda job, payload, context: bench.worker.stop()
+    report = bench.worker.run(QUEUE, 4)
+    assert (report.ran, report.left) == (1, 1)
+    assert bench.states() == ["completed", "ready", "ready", "ready"]
+    assert [job.attempt for job in bench.store.jobs(QUEUE)] == [1, 0, 0, 0]
+    assert bench.wake_ups() == [(1, timedelta())] * 2
+    assert bench.worker.run(QUEUE, 4).left == 4
+
+
+def test_a_settlement_that_meets_a_failing_database_is_tried_again(bench: Bench) -> None:
+    bench.enqueue(2)
+    bench.handler = lambda job, payload, context: bench.store.failures.update(settle_and_claim=1, settle=2)
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["completed", "ready"]
+
+
+def test_I7_a_settlement_that_cannot_be_made_keeps_the_wake_up(bench: Bench) -> None:
+    bench.enqueue()
+    bench.handler = lambda job, payload, context: bench.store.failures.update(settle=9)
+    with pytest.raises(StoreUnavailableError):
+        bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["active"]
+
+
+def test_a_job_settled_by_someone_else_meanwhile_is_reported_lost(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.store.settle([Settlement(job.id, job.lease_token, Released())])
+
+    bench.handler = handler
+    bench.enqueue()
+    assert len(bench.worker.run(QUEUE, 1).lost) == 1
