@@ -1,0 +1,294 @@
+"""Calls Graph: one request in, a checked answer or a typed failure out. Knows nothing of mails or chats."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import ssl
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from string import Formatter
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+import urllib3.exceptions
+
+from shared.graph.errors import (
+    AnswerLost,
+    GraphCall,
+    GraphError,
+    GraphFailure,
+    GraphTimeout,
+    GraphUnreachable,
+    LinkRefused,
+)
+from shared.graph.retry_after import retry_after
+from shared.graph.session import GraphSession
+
+#: Ids that stay the same when a mail moves between folders; asked for on every call that touches mail.
+IMMUTABLE_IDS = 'IdType="ImmutableId"'
+LONGEST_TEXT = 500
+#: No list that we read has this many pages: the peer is going round in circles.
+MOST_PAGES = 200
+
+_calls: ContextVar[list[GraphCall] | None] = ContextVar("calls", default=None)
+
+
+class TokenSource(Protocol):
+    """Where access tokens come from; cheap when it has a good one. Raises TokenFailure."""
+
+    def token(self, *, refused: str | None = None, claims: str | None = None) -> str:
+        """A token; not the one that Graph has just `refused`, and one that meets `claims` (JSON)."""
+        ...
+
+
+@contextmanager
+def recorded_calls() -> Iterator[list[GraphCall]]:
+    """Every call that this thread makes inside the block, in order, answered or not."""
+    calls: list[GraphCall] = []
+    mark = _calls.set(calls)
+    try:
+        yield calls
+    finally:
+        _calls.reset(mark)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: str
+    template: str
+    body: bytes | None
+    prefer: tuple[str, ...]
+
+
+class GraphClient:
+    """Calls Graph with the tokens of one identity. Safe to share between threads."""
+
+    def __init__(
+        self, session: GraphSession, tokens: TokenSource, base_url: str = "https://graph.microsoft.com/v1.0"
+    ) -> None:
+        self._session = session
+        self._tokens = tokens
+        self._base_url = base_url.rstrip("/")
+
+    def call(
+        self,
+        method: str,
+        template: str,
+        *,
+        expect: int = 200,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        prefer: Sequence[str] = (),
+        **segments: str,
+    ) -> dict[str, Any]:
+        """One request. `template` is a path such as "/users/{user}/messages"; `segments` fill it, escaped.
+
+        Returns the JSON object, or {} for 202 and 204, whose bodies mean nothing. Raises GraphFailure: any other
+        status than `expect`, even a good one, is not the answer that was due.
+        """
+        request = self._request(method, template, segments, query, prefer)
+        if body is not None:
+            request = replace(request, body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+        return self._answer(request, expect)
+
+    def pages(
+        self,
+        template: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        prefer: Sequence[str] = (),
+        **segments: str,
+    ) -> Iterator[dict[str, Any]]:
+        """The items of a list, page by page, along its nextLinks. Raises GraphFailure."""
+        request = self._request("GET", template, segments, query, prefer)
+        page = self._answer(request, 200)
+        seen: set[str] = set()
+        while True:
+            yield from items(page)
+            link = page.get("@odata.nextLink")
+            if link is None:
+                return
+            self._guard(link)
+            if link in seen or len(seen) >= MOST_PAGES:
+                raise LinkRefused(f"the pages of {template} go round in circles")
+            seen.add(link)
+            page = self._answer(replace(request, url=link), 200)
+
+    def _request(
+        self,
+        method: str,
+        template: str,
+        segments: Mapping[str, str],
+        query: Mapping[str, str] | None,
+        prefer: Sequence[str],
+    ) -> _Request:
+        url = self._base_url + _path(template, segments)
+        if query:
+            url += "?" + urlencode(query, quote_via=quote, safe="$")
+        return _Request(method, url, template, None, tuple(prefer))
+
+    def _guard(self, link: Any) -> None:
+        """Refuse a link that would carry our token to anybody but Graph."""
+        base, parts = urlsplit(self._base_url), urlsplit(link if isinstance(link, str) else "")
+        if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):
+            raise LinkRefused(f"a link of the answer leads to {parts.scheme}://{parts.hostname}, not to Graph")
+
+    def _answer(self, request: _Request, expect: int) -> dict[str, Any]:
+        token = self._tokens.token()
+        call, response = self._send(request, token)
+        if response.status_code == 401:
+            token = self._tokens.token(refused=token, claims=_claims(response.headers))
+            call, response = self._send(request, token)
+        if not 200 <= response.status_code < 300:
+            raise _error(response, call)
+        if response.status_code != expect:
+            raise AnswerLost(f"{call} answered {response.status_code}, where {expect} was due", call=call)
+        return {} if expect in (202, 204) else _json(response, call)
+
+    def _send(self, request: _Request, token: str) -> tuple[GraphCall, requests.Response]:
+        call = GraphCall(request.method, request.template, str(uuid.uuid4()))
+        calls = _calls.get()
+        if calls is not None:
+            calls.append(call)
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "client-request-id": call.client_request_id,
+            "return-client-request-id": "true",
+        }
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        if request.prefer:
+            headers["Prefer"] = ", ".join(request.prefer)
+        try:
+            response = self._session.request(request.method, request.url, data=request.body, headers=headers)
+        except requests.RequestException as error:
+            raise _failure(error, call) from error
+        call.status = response.status_code
+        call.request_id = response.headers.get("request-id")
+        return call, response
+
+
+def items(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a list's page; whatever else stands there is left out."""
+    value = page.get("value")
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _path(template: str, segments: Mapping[str, str]) -> str:
+    wanted = {name for _, name, _, _ in Formatter().parse(template) if name}
+    if wanted != segments.keys():
+        raise ValueError(f"{template} needs {sorted(wanted)}, not {sorted(segments)}")
+    for name, value in segments.items():
+        if value in ("", ".", ".."):
+            raise ValueError(f"{name} of {template} is {value!r}")
+    return template.format_map({name: quote(value, safe="") for name, value in segments.items()})
+
+
+def _json(response: requests.Response, call: GraphCall) -> dict[str, Any]:
+    try:
+        data = response.json()
+    except ValueError as error:
+        raise AnswerLost(f"{call} answered {response.status_code} without readable JSON", call=call) from error
+    if not isinstance(data, dict):
+        raise AnswerLost(f"{call} answered {response.status_code} with no JSON object", call=call)
+    return data
+
+
+def _error(response: requests.Response, call: GraphCall) -> GraphError:
+    try:
+        data = response.json()
+    except ValueError:
+        data = None
+    codes, message, request_id = read_error(data)
+    call.request_id = call.request_id or request_id
+    return GraphError(
+        response.status_code,
+        codes,
+        message or _plain(response),
+        call=call,
+        retry_after=retry_after(response.headers),
+    )
+
+
+def read_error(data: Any) -> tuple[tuple[str, ...], str, str | None]:
+    """Codes from the outermost to the most specific, the message, and the request id that a body names."""
+    error = data.get("error") if isinstance(data, dict) else None
+    if isinstance(error, str):
+        return (error,), str(data.get("error_description") or data.get("message") or ""), None
+    codes: list[str] = []
+    message, request_id = "", None
+    while isinstance(error, dict):
+        code = error.get("code")
+        if isinstance(code, str) and code and not code.isdigit():
+            codes.append(code)
+        if not message and isinstance(error.get("message"), str):
+            message = error["message"][:LONGEST_TEXT]
+        if isinstance(error.get("request-id"), str):
+            request_id = error["request-id"]
+        error = error.get("innerError") or error.get("innererror")
+    return tuple(codes), message, request_id
+
+
+def _plain(response: requests.Response) -> str:
+    """What a person can use of an answer that is no JSON: its title or its first words."""
+    text = response.text[:20_000]
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    words = " ".join((title.group(1) if title else re.sub(r"<[^>]*>", " ", text)).split())[:LONGEST_TEXT]
+    return words or response.reason or "no text"
+
+
+def _claims(headers: Mapping[str, str]) -> str | None:
+    """The JSON of a claims challenge; Graph sends it in base64."""
+    found = re.search(r'\bclaims="([^"]+)"', headers.get("WWW-Authenticate") or "")
+    if not found:
+        return None
+    text = found.group(1)
+    try:
+        claims = base64.urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4))
+        json.loads(claims)
+        return claims.decode()
+    except (binascii.Error, ValueError):
+        return None
+
+
+#: While connecting: the request itself never went out.
+_NOT_SENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ProxyError,
+    ssl.SSLCertVerificationError,
+)
+_TIMED_OUT = (TimeoutError, urllib3.exceptions.TimeoutError)
+
+
+def _failure(error: requests.RequestException, call: GraphCall) -> GraphFailure:
+    causes = list(_causes(error))
+    root = type(causes[-1]).__name__  # not its text: that has the whole URL
+    if isinstance(error, requests.ConnectTimeout):
+        return GraphTimeout(f"{call}: no connection to Graph in time", sent=False, call=call)
+    if any(isinstance(cause, _NOT_SENT) for cause in causes):
+        return GraphUnreachable(f"{call}: Graph cannot be reached ({root})", call=call)
+    if isinstance(error, requests.Timeout) or any(isinstance(cause, _TIMED_OUT) for cause in causes):
+        return GraphTimeout(f"{call}: no answer in time", sent=True, call=call)
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
+        return GraphUnreachable(f"{call}: the request cannot be sent ({root})", call=call)
+    return AnswerLost(f"{call}: the answer was lost ({root})", call=call)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
