@@ -132,9 +132,7 @@ class PostgresServer:
         else:
             gone = wait_until(lambda: not identity.is_alive(), STOP_SECONDS)
         if not gone:
-            raise ProcessError(
-                f"PostgreSQL (pid {identity.pid}) did not stop in {STOP_SECONDS} s; see {self.log}"
-            )
+            raise ProcessError(f"PostgreSQL (pid {identity.pid}) did not stop in {STOP_SECONDS} s; see {self.log}")
 
     def _recorded(self, line: int) -> int | None:
         """A number of postmaster.pid: 0 the pid, 3 the port; None while there is none."""
@@ -154,9 +152,7 @@ class PostgresServer:
                 )
             return
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise ProcessError(
-                f"{self.folder} is not a whole PostgreSQL data folder; `./dev reset` makes a new one."
-            )
+            raise ProcessError(f"{self.folder} is not a whole PostgreSQL data folder; `./dev reset` makes a new one.")
         self._initialise()
 
     def _initialise(self) -> None:
@@ -188,9 +184,7 @@ def _account() -> str | None:
 
 
 def _major_version() -> str:
-    done = subprocess.run(
-        [str(binaries() / "postgres"), "--version"], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([str(binaries() / "postgres"), "--version"], check=True, capture_output=True, text=True)
     return done.stdout.split()[-1].split(".")[0]
 
 

@@ -64,9 +64,7 @@ class Stack:
         self._state = State()
         self._lock: IO[str] | None = None
         self._func = find_func()
-        self._host_ports = [
-            self._port(f"host-{number}" if number else "host") for number in range(host_processes)
-        ]
+        self._host_ports = [self._port(f"host-{number}" if number else "host") for number in range(host_processes)]
         self._hosts: dict[int, Process] = {}
         self.postgres = PostgresServer(
             self.folder / "postgres", self._port("postgres"), FAST if fast else None,
