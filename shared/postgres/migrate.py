@@ -50,11 +50,10 @@ def migrations() -> list[Migration]:
     return found
 
 
-def migrate(dsn: str, upto: int | None = None) -> list[str]:
-    """Apply what is missing, up to `upto`; returns the names of what was applied. Raises MigrationError."""
+def migrate(dsn: str) -> list[str]:
+    """Apply what is missing; returns the names of what was applied. Raises MigrationError."""
     applied: list[str] = []
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
-        wanted = [m for m in migrations() if upto is None or m.version <= upto]
         with conn.transaction():
             _lock(conn)
             conn.execute("create schema if not exists queue")
@@ -62,7 +61,7 @@ def migrate(dsn: str, upto: int | None = None) -> list[str]:
                 "create table if not exists queue.schema_version (version integer primary key, name text not null,"
                 " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
             )
-        for migration in wanted:
+        for migration in migrations():
             if _apply(conn, migration):
                 applied.append(f"{migration.version:04} {migration.name}")
         with conn.transaction():

@@ -102,6 +102,11 @@ class StorageQueues:
             except ResourceExistsError:
                 return
 
+    def count(self, queue: str) -> int:
+        """Roughly how many messages it holds, invisible ones too: what Azure scales on."""
+        with _unavailable(queue):
+            return self._client(queue).get_queue_properties().approximate_message_count or 0
+
     def clear(self, queue: str) -> None:
         """Remove all messages: for tests and for starting afresh."""
         with _unavailable(queue):
