@@ -1,0 +1,218 @@
+"""Subscriptions: creation with its handshake, renewal, and which changes they hear of."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlsplit
+
+from local.fake_graph import query
+from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found, utc_now
+from local.fake_graph.handshake import HandshakeError, shake_hands
+from local.fake_graph.state import CLIENT, Subscription, World, new_guid
+
+CLIENT_STATE_LENGTH = 128
+SHORTEST = timedelta(minutes=45)
+#: Teams resources need a lifecycleNotificationUrl from this lifetime on.
+LIFECYCLE_FROM = timedelta(hours=1)
+_PATCHABLE = {"expirationDateTime", "notificationUrl", "encryptionCertificate", "encryptionCertificateId"}
+
+
+class Resource:
+    """A kind of resource: its pattern, longest lifetime, change types, and the permissions that read it."""
+
+    def __init__(
+        self, pattern: str, minutes: int, application: str, delegated: str | None, *, teams: bool = False
+    ) -> None:
+        self.pattern = re.compile(pattern + r"\Z", re.IGNORECASE)
+        self.longest = timedelta(minutes=minutes)
+        self.application = application
+        self.delegated = delegated
+        self.teams = teams
+
+
+RESOURCES = (
+    Resource(r"users/(?P<user>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read"),
+    Resource(
+        r"users/(?P<user>[^/]+)/mailfolders/(?P<folder>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read"
+    ),
+    Resource(r"chats/(?P<chat>[^/]+)/messages", 4_320, "Chat.Read.All", "Chat.Read", teams=True),
+    Resource(r"chats/getallmessages", 4_320, "Chat.Read.All", None, teams=True),
+    Resource(r"users/(?P<user>[^/]+)/chats/getallmessages", 4_320, "Chat.Read.All", "Chat.Read", teams=True),
+    Resource(
+        r"teams/(?P<team>[^/]+)/channels/(?P<channel>[^/]+)/messages", 4_320, "ChannelMessage.Read.All",
+        "ChannelMessage.Read.All", teams=True,
+    ),
+    Resource(r"teams/getallmessages", 4_320, "ChannelMessage.Read.All", None, teams=True),
+)  # fmt: skip
+
+
+async def create_subscription(world: World, call: Call) -> Answer:
+    body: Json = call.body
+    resource, scope = find_resource(world, body["resource"])
+    _check_permission(call, resource)
+    _check_new(body, resource)
+    expires_at = _expiry(body["expirationDateTime"], resource)
+    for existing in world.live_subscriptions():
+        if existing.scope == scope and existing.value["changeType"] == body["changeType"]:
+            raise GraphError(409, "Conflict", f"Subscription Id <{existing.id}> already exists.")
+    # Graph shakes hands with both addresses, also when they are the same.
+    for name in ("notificationUrl", "lifecycleNotificationUrl"):
+        if body.get(name):
+            await _shake(body[name], call.request_id)
+    subscription_id = new_guid()
+    value = {
+        "id": subscription_id,
+        "resource": body["resource"],
+        "applicationId": CLIENT,
+        "changeType": body["changeType"],
+        "clientState": body.get("clientState"),
+        "notificationUrl": body["notificationUrl"],
+        "lifecycleNotificationUrl": body.get("lifecycleNotificationUrl"),
+        "expirationDateTime": _instant(expires_at),
+        "creatorId": call.token.subject,
+        "latestSupportedTlsVersion": body.get("latestSupportedTlsVersion") or "v1_2",
+        "includeResourceData": False,
+        "encryptionCertificate": None,
+        "encryptionCertificateId": None,
+        "notificationUrlAppId": None,
+        "notificationQueryOptions": None,
+    }
+    subscription = Subscription(subscription_id, scope, value, expires_at, call.wants_immutable_ids)
+    world.subscriptions[subscription_id] = subscription
+    return Answer(201, _entity(call, subscription))
+
+
+def list_subscriptions(world: World, call: Call) -> Answer:
+    # Graph does not show the client state of what it lists.
+    items = [subscription.value | {"clientState": None} for subscription in world.live_subscriptions()]
+    return Answer(200, query.page(call, items, 1000, "subscriptions"))
+
+
+def get_subscription(world: World, call: Call) -> Answer:
+    body = _entity(call, _find(world, call)) | {"clientState": None}
+    return Answer(200, query.select(body, call.query.get("$select")))
+
+
+async def update_subscription(world: World, call: Call) -> Answer:
+    subscription = _find(world, call)
+    unknown = set(call.body) - _PATCHABLE
+    if unknown:
+        raise bad_request(f"{sorted(unknown)} cannot be changed; delete the subscription and create it again.")
+    resource, _ = find_resource(world, subscription.value["resource"])
+    _check_permission(call, resource)
+    if "notificationUrl" in call.body:
+        await _shake(call.body["notificationUrl"], call.request_id)
+        subscription.value["notificationUrl"] = call.body["notificationUrl"]
+    if "expirationDateTime" in call.body:
+        subscription.expires_at = _expiry(call.body["expirationDateTime"], resource)
+        subscription.value["expirationDateTime"] = _instant(subscription.expires_at)
+    return Answer(200, _entity(call, subscription))
+
+
+def delete_subscription(world: World, call: Call) -> Answer:
+    del world.subscriptions[_find(world, call).id]
+    return Answer(204)
+
+
+def reauthorize_subscription(world: World, call: Call) -> Answer:
+    resource, _ = find_resource(world, _find(world, call).value["resource"])
+    _check_permission(call, resource)
+    return Answer(204)
+
+
+def find_resource(world: World, text: str) -> tuple[Resource, str]:
+    """The kind of a resource, and its one canonical spelling; 400 for what cannot be subscribed to."""
+    path = unquote(text.strip("/"))
+    path = re.sub(r"\('([^']+)'\)", r"/\1", path)
+    for resource in RESOURCES:
+        match = resource.pattern.match(path)
+        if match is None:
+            continue
+        scope, known = path.lower(), match.groupdict()
+        try:
+            if "user" in known:
+                user = world.user(known["user"])
+                scope = scope.replace(known["user"].lower(), user.id.lower(), 1)
+                if "folder" in known:
+                    scope = scope.replace(known["folder"].lower(), user.folder(known["folder"]))
+            if "chat" in known:
+                world.chat(known["chat"])
+            if "channel" in known:
+                world.channel(known["team"], known["channel"])
+        except GraphError as error:
+            raise GraphError(404, "ResourceNotFound", error.message) from error
+        return resource, scope
+    raise bad_request(f"The resource '{text}' is not known to this fake.", "ExtensionError")
+
+
+def _check_new(body: Json, resource: Resource) -> None:
+    kinds = {kind.strip() for kind in body["changeType"].split(",")}
+    if not kinds or kinds - {"created", "updated", "deleted"}:
+        raise bad_request(f"Invalid 'changeType' attribute: '{body['changeType']}'.", "InvalidRequest")
+    if len(body.get("clientState") or "") > CLIENT_STATE_LENGTH:
+        raise bad_request("clientState is longer than 128 characters.", "InvalidRequest")
+    if body.get("includeResourceData"):
+        raise GraphError(501, "NotImplemented", "The fake delivers no resource data.")
+    lifetime = _parse_instant(body["expirationDateTime"]) - utc_now()
+    if resource.teams and lifetime > LIFECYCLE_FROM and not body.get("lifecycleNotificationUrl"):
+        raise bad_request(
+            "lifecycleNotificationUrl is a required property for subscription creation on this resource when the "
+            "expirationDateTime value is set to greater than 1 hour.",
+            "InvalidRequest",
+        )
+
+
+def _check_permission(call: Call, resource: Resource) -> None:
+    wanted = resource.delegated if call.token.is_user else resource.application
+    writing = {"Mail.Read": "Mail.ReadWrite", "Chat.Read": "Chat.ReadWrite"}.get(wanted or "")
+    if wanted is None or not call.token.scopes.intersection({wanted, writing}):
+        raise GraphError(403, "ExtensionError", f"The caller needs {wanted or 'an app-only token'}.", violation=True)
+
+
+def _expiry(text: str, resource: Resource) -> datetime:
+    moment, now = _parse_instant(text), utc_now()
+    if moment <= now:
+        raise bad_request("Subscription expiration must be in the future.", "InvalidRequest")
+    # A minute of grace for the way here.
+    if moment > now + resource.longest + timedelta(minutes=1):
+        minutes = int(resource.longest.total_seconds() // 60)
+        raise bad_request(f"Subscription expiration can only be {minutes} minutes in the future.", "InvalidRequest")
+    return max(moment, now + SHORTEST)
+
+
+def _parse_instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise bad_request(f"'{text}' is no valid expirationDateTime.", "InvalidRequest") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+async def _shake(url: str, request_id: str) -> None:
+    parts = urlsplit(url)
+    # Graph wants https; a function host on this machine speaks http.
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
+        raise bad_request("The notification URL must be an https address.", "InvalidRequest")
+    try:
+        await asyncio.to_thread(shake_hands, url, request_id)
+    except HandshakeError as error:
+        raise GraphError(400, "ValidationError", f"Subscription validation request failed. {error}") from error
+
+
+def _find(world: World, call: Call) -> Subscription:
+    wanted = call.params["subscription"].lower()
+    for subscription in world.live_subscriptions():
+        if subscription.id == wanted:
+            return subscription
+    raise not_found("The object was not found.", "ResourceNotFound")
+
+
+def _entity(call: Call, subscription: Subscription) -> Json:
+    context = f"{call.base_url}/v1.0/$metadata#subscriptions/$entity"
+    return {"@odata.context": context} | subscription.value
