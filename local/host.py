@@ -8,24 +8,26 @@ How far it goes is in docs/reference/local.md. Never deploy it: it serves loopba
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from azure.storage.queue import QueueClient
 
 from local.host_http import make_app
-from local.host_queues import QueueListener, poison_name
-from local.host_settings import read_host_json, resolve
+from local.host_queues import QueueListener, QueueSettings, poison_name
 from local.host_timers import Timer
 from local.json_log import log_json
 from local.worker import AppError, Function, Pool, invocation, load_functions
@@ -36,7 +38,11 @@ class Host:
 
     def __init__(self, folder: Path, port: int, state: Path, settings: Mapping[str, str], *, lease: int = 600) -> None:
         self.functions = load_functions(folder)
-        self._queue_settings, prefix = read_host_json(folder)
+        try:
+            extensions = json.loads((folder / "host.json").read_text()).get("extensions", {})
+            self._queue_settings = QueueSettings.model_validate(extensions.get("queues", {}))
+        except (OSError, ValueError) as error:
+            raise AppError(f"host.json: {error}") from error
         self._settings = settings
         self._lease = lease
         self._pool = Pool(int(settings.get("PYTHON_THREADPOOL_THREAD_COUNT", 0)) or None)
@@ -44,22 +50,25 @@ class Host:
         self._clients: list[QueueClient] = []
         self.listeners = [self._listener(f) for f in self._triggered_by("queueTrigger")]
         self.timers = [
-            Timer(f, resolve(f.trigger["schedule"], settings), state / "timers", self._pool.invoke)
+            Timer(f, self._resolve(f.trigger["schedule"]), state / "timers", self._pool.invoke)
             for f in self._triggered_by("timerTrigger")
         ]
         names = {"function": "FUNCTIONS_KEY", "admin": "FUNCTIONS_MASTER_KEY"}
         keys = {level: settings.get(name) or secrets.token_urlsafe(32) for level, name in names.items()}
+        prefix = extensions.get("http", {}).get("routePrefix", "api").strip("/")
         app = make_app(self._triggered_by("httpTrigger"), prefix, keys, self._pool.invoke)
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": 120}
+        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", **options))
         self._socket = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self._socket.getsockname()[1]
-        self._stopped = threading.Event()
-        runs = [lambda: self._server.run([self._socket]), self._renew_leases]
-        runs += [part.run for part in self.listeners] + [timer.run for timer in self.timers]
+        runs: list[Callable[[], None]] = [lambda: self._server.run([self._socket])]
+        runs += [listener.run for listener in self.listeners] + [timer.run for timer in self.timers]
         self._threads = [threading.Thread(target=run, daemon=True) for run in runs]
+        self._renewal = threading.Thread(target=self._renew_leases, daemon=True)
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        for thread in self._threads:
+        for thread in (*self._threads, self._renewal):
             thread.start()
 
     def stop(self, grace: float = 30) -> bool:
@@ -71,24 +80,26 @@ class Host:
             timer.stopping.set()
         self._server.should_exit = True  # it answers what it has begun
         drained = True
-        for listener in self.listeners:
-            drained &= listener.wait_idle(max(0.0, deadline - time.monotonic()))
-        self._stopped.set()
-        for thread in self._threads:
+        for thread in self._threads:  # a listener's last batch is in flight when its thread has ended
             thread.join(max(0.0, deadline - time.monotonic()))
             drained &= not thread.is_alive()
-        self._socket.close()
-        self._completions.shutdown(wait=drained)
-        self._pool.close()
-        for client in self._clients:
-            client.close()
+        for listener in self.listeners:
+            drained &= listener.wait_idle(max(0.0, deadline - time.monotonic()))
+        if drained:
+            self._stopped.set()
+            self._renewal.join()
+            self._socket.close()
+            self._completions.shutdown()
+            self._pool.close()
+            for client in self._clients:
+                client.close()
         return drained
 
     def _triggered_by(self, kind: str) -> list[Function]:
         return [function for function in self.functions if function.trigger["type"] == kind]
 
     def _listener(self, function: Function) -> QueueListener:
-        name = resolve(function.trigger["queueName"], self._settings)
+        name = self._resolve(function.trigger["queueName"])
         queue, poison = self._queue(function, name), poison_name(name)
         return QueueListener(
             function, queue, self._queue(function, poison) if poison else None, self._queue_settings,
@@ -106,6 +117,13 @@ class Host:
             raise AppError(f"the setting {setting} is not a storage connection string") from error
         self._clients.append(client)
         return client
+
+    def _resolve(self, text: str) -> str:
+        """Replace each %NAME% of a binding by that setting."""
+        try:
+            return re.sub(r"%([^%]+)%", lambda match: self._settings[match[1]], text)
+        except KeyError as error:
+            raise AppError(f"a binding says {text}, and there is no setting {error}") from error
 
     def _notify(self, queue: str) -> None:
         for listener in self.listeners:

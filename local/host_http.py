@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LEVELS = {"anonymous": (), "function": ("function", "admin"), "admin": ("admin",)}
 PLACEHOLDER = re.compile(r"\{(\*?)(\w+)(?::(\w+))?\}")
 CONSTRAINTS = {None: "str", "int": "int", "guid": "uuid"}
+logger = logging.getLogger("host.http")
 Invoke = Callable[[Function, Any], Future[Any]]
 
 
@@ -58,10 +60,10 @@ def _route(function: Function, prefix: str, keys: Mapping[str, str], invoke: Inv
             body=await _read_body(request),
         )  # fmt: skip
         try:
-            result = await asyncio.wrap_future(invoke(function, given))
-        except Exception:  # noqa: BLE001 - the pool has logged it; the caller learns nothing of it
+            return _response(await asyncio.wrap_future(invoke(function, given)))
+        except Exception as error:  # noqa: BLE001 - it is logged; the caller learns nothing of it
+            logger.error("request.failed", extra={"function": function.name, "error": str(error)})
             return Response(status_code=500)
-        return _response(result)
 
     path = f"/{prefix}/{_template(function)}" if prefix else f"/{_template(function)}"
     methods = [str(method) for method in function.trigger.get("methods") or METHODS]

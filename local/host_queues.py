@@ -5,25 +5,40 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.queue import QueueMessage
 from azure.storage.queue import QueueClient
 from azure.storage.queue import QueueMessage as StoredMessage
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
-from local.host_settings import QueueSettings
 from local.worker import Function
 
 LOST = ("MessageNotFound", "PopReceiptMismatch", "QueueNotFound")
 logger = logging.getLogger("host.queues")
+
+
+class QueueSettings(BaseModel):
+    """extensions.queues of host.json, with the defaults of Azure's host in a development environment."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+    batch_size: int = Field(16, ge=1, le=32)
+    new_batch_threshold: int = Field(8 * (os.cpu_count() or 1), ge=0)
+    max_polling_interval: timedelta = Field(timedelta(seconds=2), ge=timedelta(seconds=0.1))
+    visibility_timeout: timedelta = timedelta()
+    max_dequeue_count: int = Field(5, ge=1)
+    message_encoding: Literal["base64", "none"] = "base64"
 
 
 def poison_name(queue: str) -> str | None:

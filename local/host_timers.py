@@ -92,7 +92,7 @@ class Timer:
 
     def _read_status(self) -> dict[str, str] | None:
         """What the last run left; None at the first start, or when the schedule was another one."""
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             status: dict[str, str] = json.loads(self._status.read_text())
             return status if self._monitored and status["Schedule"] == self.schedule else None
         return None

@@ -78,7 +78,8 @@ class Pool:
     def __init__(self, threads: int | None) -> None:
         self._threads = ThreadPoolExecutor(threads or min(32, (os.cpu_count() or 1) + 4), "function")
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._loop_thread = threading.Thread(target=self._run_loop, daemon=True)
+        self._loop_thread.start()
 
     def invoke(self, function: Function, value: Any) -> Future[Any]:
         """Run it; the future has its result, or its exception, which is logged."""
@@ -109,4 +110,10 @@ class Pool:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._loop_thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop_thread.join()
+
+    def _run_loop(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
