@@ -18,14 +18,14 @@ from starlette.types import Receive, Scope, Send
 
 from local.fake_graph import mail, subscriptions, teams
 from local.fake_graph.authority import Authority
-from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, utc_now
+from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request
 from local.fake_graph.checks import Checks
 from local.fake_graph.control import Control
 from local.fake_graph.delivery import Deliverer
 from local.fake_graph.faults import Fault, Faults
 from local.fake_graph.journal import Journal, parsed, readable
 from local.fake_graph.limits import Limits
-from local.fake_graph.operations import Operation, route
+from local.fake_graph.operations import OPERATIONS, Operation, route
 from local.fake_graph.state import TENANT, World
 from local.fake_graph.tokens import Token, read_access_token
 
@@ -49,7 +49,7 @@ class FakeGraphApp:
         self.authority = Authority(self.world, base_url)
         self.deliverer = Deliverer(self.world)
         self.control = Control(self)
-        self._handlers = {**_public(mail), **_public(teams), **_public(subscriptions)}
+        self._handlers = {operation.name: _handler(operation.name) for operation in OPERATIONS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -94,8 +94,6 @@ class FakeGraphApp:
             request.method, unquote(path), query, _without_token(headers), body, request.url.query
         )
         fault = self.faults.take(request.method, unquote(path), raw)
-        if fault is not None and fault.kind == "delay":
-            await asyncio.sleep(fault.seconds)
         if fault is not None and fault.kind not in ("delay", "lose-answer"):
             return self._broken(fault, request.method, path, headers, entry)
         if path.startswith("/v1.0/"):
@@ -107,6 +105,9 @@ class FakeGraphApp:
             self.journal.close(entry, answer, "lost")
             return None
         self.journal.close(entry, answer)
+        if fault is not None:
+            # Carried out at once, answered late.
+            await asyncio.sleep(fault.seconds)
         return answer
 
     async def _graph(self, call: Call, entry: Json) -> Answer:
@@ -131,7 +132,7 @@ class FakeGraphApp:
             "client-request-id": call.client_request_id,
             "x-ms-ags-diagnostic": '{"ServerInfo":{"DataCenter":"Local","Slice":"E","Ring":"1","ScaleUnit":"000"}}',
         }
-        if call.wants_immutable_ids and operation_of(call) == "users":
+        if call.wants_immutable_ids and "user" in call.params:
             answer.headers["Preference-Applied"] = 'IdType="ImmutableId"'
         return answer
 
@@ -146,9 +147,8 @@ class FakeGraphApp:
             segment = call.path.rpartition("/")[2]
             raise GraphError(404, "BadRequest", f"Resource not found for the segment '{segment}'.", violation=True)
         operation, call.params = found
-        call.params["tenant"] = TENANT
         for option in call.query:
-            if option.startswith("$") and option not in operation.options:
+            if not operation.allows(option):
                 raise bad_request(f"The query parameter '{option}' is not supported.")
         return operation
 
@@ -241,12 +241,13 @@ class FakeGraphApp:
 
     def _challenged(self, call: Call) -> Answer:
         """From now on this subject's tokens must have been asked for with the claims of this answer."""
-        required = int(utc_now().timestamp())
         text = call.headers.get("authorization", "").partition(" ")[2]
         try:
-            self.world.challenges[read_access_token(text).subject] = required
+            subject = read_access_token(text).subject
         except jwt.InvalidTokenError:
             return call.failure(401, "InvalidAuthenticationToken", "Access token is empty.")
+        required = max(int(time.time()), self.world.challenges.get(subject, 0) + 1)
+        self.world.challenges[subject] = required
         error = self._challenge(required)
         return call.failure(error.status, error.code, error.message, error.headers)
 
@@ -276,12 +277,11 @@ async def _run(handler: Handler, world: World, call: Call) -> Answer:
     return cast(Answer, await result if inspect.isawaitable(result) else result)
 
 
-def _public(module: object) -> dict[str, Handler]:
-    return {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
-
-
-def operation_of(call: Call) -> str:
-    return call.path.removeprefix("/v1.0/").partition("/")[0].lower()
+def _handler(name: str) -> Handler:
+    for module in (mail, teams, subscriptions):
+        if hasattr(module, name):
+            return cast(Handler, getattr(module, name))
+    raise LookupError(f"no handler for the operation {name}")
 
 
 def _without_token(headers: dict[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ OPENID_SCOPES = {"openid", "profile", "offline_access", "email"}
 #: Refresh tokens have an audience of their own, so that none passes for an access token.
 REFRESH = "urn:fake:refresh"
 DEVICE_CODE_SECONDS = 900
+TOKEN_SECONDS = 3599
 
 
 class AuthorityError(Exception):
@@ -133,8 +134,8 @@ class Authority:
             )  # fmt: skip
         return {
             "token_type": "Bearer",
-            "expires_in": int(self._world.token_seconds),
-            "ext_expires_in": int(self._world.token_seconds),
+            "expires_in": TOKEN_SECONDS,
+            "ext_expires_in": TOKEN_SECONDS,
             "access_token": self._access_token(None, APPLICATION_PERMISSIONS, form),
         }
 
@@ -181,7 +182,7 @@ class Authority:
         except jwt.InvalidTokenError:
             raise AuthorityError("invalid_grant", 9002313, "The refresh token is malformed.") from None
         user = self._world.find_user(payload["oid"])
-        if user is None or payload["iat_ms"] < self._world.sessions_valid_from * 1000:
+        if user is None or payload["issued"] < self._world.sessions_valid_from:
             raise AuthorityError("invalid_grant", 50173, "The provided grant has expired due to it being revoked.")
         return self._user_token(user, form.get("scope") or payload["scope"], form)
 
@@ -193,13 +194,13 @@ class Authority:
             "sub": f"pairwise-{user.id}", "oid": user.id, "tid": TENANT, "preferred_username": user.upn,
             "name": user.name, "ver": "2.0",
         }  # fmt: skip
-        refresh = {"aud": REFRESH, "oid": user.id, "scope": scope, "iat_ms": int(now * 1000), "jti": uuid.uuid4().hex}
+        refresh = {"aud": REFRESH, "oid": user.id, "scope": scope, "issued": now, "jti": uuid.uuid4().hex}
         client_info = json.dumps({"uid": user.id, "utid": TENANT}).encode()
         return {
             "token_type": "Bearer",
             "scope": scope,
-            "expires_in": int(self._world.token_seconds),
-            "ext_expires_in": int(self._world.token_seconds),
+            "expires_in": TOKEN_SECONDS,
+            "ext_expires_in": TOKEN_SECONDS,
             "access_token": self._access_token(user.id, permissions, form),
             "refresh_token": tokens.sign(refresh),
             "id_token": tokens.sign(identity),
@@ -215,7 +216,7 @@ class Authority:
                 raise AuthorityError("invalid_request", 50146, "The claims parameter is not JSON.") from None
         return tokens.access_token(
             tenant=TENANT, client=CLIENT, user=user, scopes=permissions,
-            seconds=self._world.token_seconds, claims=claims,
+            seconds=TOKEN_SECONDS, claims=claims,
         )  # fmt: skip
 
 

@@ -83,6 +83,10 @@ class Checks:
         if error is None:
             return None
         where = "/".join(str(part) for part in error.absolute_path) or "the body"
+        if error.validator == "additionalProperties":
+            known = error.schema["properties"]
+            unknown = sorted(name for name in error.instance if name not in known and "@odata." not in name)
+            return f"{where}: the property '{unknown[0]}' does not exist on the type"
         return f"{where}: {error.message}"[:500]
 
     @staticmethod

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from local.fake_graph import mail, mime, teams
+from local.fake_graph import chat_form, mail, mime, teams
 from local.fake_graph import message_form as form
 from local.fake_graph.call import Answer, GraphError, Json
 from local.fake_graph.delivery import Demand
@@ -125,7 +125,7 @@ class Control:
         sender = self._world.user(body["from"])
         message = {key: value for key, value in body.items() if key not in ("chat", "team", "channel", "from")}
         reply_to = message.pop("replyTo", None)
-        teams.check_message(message, 0)
+        chat_form.check_message(message, 0)
         base_url = self._app.base_url
         if "chat" in body:
             added = teams.add_chat_message(self._world, body["chat"], sender, message, base_url)

@@ -13,7 +13,7 @@ from typing import Any
 
 from local.fake_graph import query
 from local.fake_graph.call import Call, Json, bad_request, seconds_text, utc_now
-from local.fake_graph.state import Mail, User, etag_of, new_outlook_id
+from local.fake_graph.state import Mail, User, new_etag, new_outlook_id
 
 #: Exchange takes this many headers of the sender's own in a message.
 HEADERS = 5
@@ -33,7 +33,7 @@ def new_mail(user: User, body: Json) -> Mail:
     now = seconds_text(utc_now())
     owner = {"emailAddress": {"name": user.name, "address": user.upn}}
     value: Json = {
-        "@odata.etag": etag_of(),
+        "@odata.etag": new_etag(),
         "createdDateTime": now,
         "lastModifiedDateTime": now,
         "changeKey": secrets.token_urlsafe(18),
@@ -95,7 +95,7 @@ def touch(mail: Mail) -> None:
     mail.value["bodyPreview"] = preview(mail.value["body"])
     mail.value["hasAttachments"] = any(not item.get("isInline") for item in mail.attachments)
     mail.value["lastModifiedDateTime"] = seconds_text(utc_now())
-    mail.value["@odata.etag"] = etag_of()
+    mail.value["@odata.etag"] = new_etag()
 
 
 def mark_sent(mail: Mail) -> None:
@@ -113,7 +113,7 @@ def mark_received(mail: Mail) -> None:
 def received_copy(mail: Mail) -> Mail:
     """What a recipient gets: the same message without bcc and extended properties, unread."""
     value = copy.deepcopy(mail.value) | {"isRead": False, "isDraft": False, "bccRecipients": []}
-    value["@odata.etag"] = etag_of()
+    value["@odata.etag"] = new_etag()
     return Mail("inbox", value, copy.deepcopy(mail.attachments), [], copy.deepcopy(mail.headers))
 
 

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from local.fake_graph.query import SKIP_TOKEN
+
 LIST = frozenset({"$top", "$skip", "$count"})
 READ = frozenset({"$select", "$expand"})
 MAIL_READ = ("Mail.Read", "Mail.ReadWrite", "Mail.ReadBasic.All")
@@ -32,6 +34,11 @@ class Operation:
     answer: str | None = None
     #: Which of Graph's published limits apply (limits.py).
     limit: str | None = None
+
+    def allows(self, option: str) -> bool:
+        """Whether this query option may be used; only those of OData are checked."""
+        paged = self.answer is not None and self.answer.startswith("[")
+        return not option.startswith("$") or option in self.options or (paged and option == SKIP_TOKEN)
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -74,7 +81,7 @@ OPERATIONS = (
     Operation("get_chat", "GET", "/chats/{chat}", ("Chat.ReadBasic.All", "Chat.Read.All"), CHAT_READ,
               frozenset({"$select"}), answer="Chat", limit="teams_other"),
     Operation("list_chat_messages", "GET", _CHAT, *_CHAT_READERS, answer="[ChatMessage]", limit="chat_read",
-              options=frozenset({"$top", "$skip", "$orderby", "$filter"})),
+              options=frozenset({"$top", "$orderby", "$filter"})),
     Operation("post_chat_message", "POST", _CHAT, None, ("ChatMessage.Send", "Chat.ReadWrite"), body="ChatMessage",
               answer="ChatMessage", limit="chat_post"),
     Operation("get_chat_message", "GET", f"{_CHAT}/{{message}}", *_CHAT_READERS, answer="ChatMessage",
@@ -84,13 +91,13 @@ OPERATIONS = (
     Operation("get_hosted_content", "GET", f"{_CHAT}/{{message}}/hostedContents/{{content}}/$value",
               *_CHAT_READERS, limit="hosted_content"),
     Operation("list_channel_messages", "GET", _CHANNEL, *_CHANNEL_READERS, answer="[ChatMessage]",
-              limit="channel_read", options=frozenset({"$top", "$skip", "$expand"})),
+              limit="channel_read", options=frozenset({"$top", "$expand"})),
     Operation("post_channel_message", "POST", _CHANNEL, None, ("ChannelMessage.Send",), body="ChatMessage",
               answer="ChatMessage", limit="channel_post"),
     Operation("get_channel_message", "GET", f"{_CHANNEL}/{{message}}", *_CHANNEL_READERS, answer="ChatMessage",
               limit="channel_read"),
     Operation("list_replies", "GET", f"{_CHANNEL}/{{message}}/replies", *_CHANNEL_READERS,
-              answer="[ChatMessage]", limit="channel_read", options=frozenset({"$top", "$skip"})),
+              answer="[ChatMessage]", limit="channel_read", options=frozenset({"$top"})),
     Operation("post_reply", "POST", f"{_CHANNEL}/{{message}}/replies", None, ("ChannelMessage.Send",),
               body="ChatMessage", answer="ChatMessage", limit="channel_post"),
     Operation("get_reply", "GET", f"{_CHANNEL}/{{message}}/replies/{{reply}}", *_CHANNEL_READERS,

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from local.fake_graph.call import Call, Json, bad_request
 
+#: The option of Graph's next links; its value is opaque to clients, and allowed wherever there are pages.
+SKIP_TOKEN = "$skiptoken"
+_TOKEN_PREFIX = "local-"
 Predicate = Callable[[Json], bool]
 
 _EXTENDED = re.compile(
@@ -147,13 +150,23 @@ def select(item: Json, names: str | None) -> Json:
 
 
 def page(call: Call, items: list[Json], top: int, context: str) -> Json:
-    """A page of the list from $skip on, with @odata.nextLink when there is more."""
-    skip = number(call, "$skip", 0, 0, 1_000_000)
+    """A page of the list from $skip or $skiptoken on, with @odata.nextLink when there is more."""
+    skip = _start(call)
     body: Json = {"@odata.context": f"{call.base_url}/v1.0/$metadata#{context}"}
     if call.query.get("$count", "").lower() == "true":
         body["@odata.count"] = len(items)
     if len(items) > skip + top:
-        query = urlencode(call.query | {"$skip": str(skip + top), "$top": str(top)}, safe="$")
+        kept = {name: value for name, value in call.query.items() if name not in ("$skip", SKIP_TOKEN)}
+        query = urlencode(kept | {SKIP_TOKEN: f"{_TOKEN_PREFIX}{skip + top}"}, quote_via=quote, safe="$")
         body["@odata.nextLink"] = f"{call.base_url}{call.path}?{query}"
     body["value"] = items[skip : skip + top]
     return body
+
+
+def _start(call: Call) -> int:
+    token = call.query.get(SKIP_TOKEN)
+    if token is None:
+        return number(call, "$skip", 0, 0, 1_000_000)
+    if not token.removeprefix(_TOKEN_PREFIX).isdigit():
+        raise bad_request(f"The skip token '{token}' is none of ours.")
+    return int(token.removeprefix(_TOKEN_PREFIX))

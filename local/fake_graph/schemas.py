@@ -135,7 +135,9 @@ def _clean(schema: Any, types: Json) -> Any:
         return {"type": "string", "pattern": f"^(?i:{choices})$"}
     # `properties` holds names, among them "description", and no keywords.
     return {
-        key: {name: _clean(part, types) for name, part in value.items()} if key == "properties" else _clean(value, types)
+        key: {name: _clean(part, types) for name, part in value.items()}
+        if key == "properties"
+        else _clean(value, types)
         for key, value in schema.items()
         if key != "description" or isinstance(value, dict)
     }

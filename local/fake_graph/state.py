@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from local.fake_graph.call import Json, not_found
 
@@ -161,7 +160,6 @@ class World:
         self.device_codes: dict[str, Json] = {}
         #: Access tokens issued before this instant (seconds) are refused as expired.
         self.tokens_valid_from = 0.0
-        self.token_seconds = 3599.0
         #: nbf that a token of this subject must have been asked with, by subject.
         self.challenges: dict[str, int] = {}
         #: Seconds that a sent draft stays a draft before its transport.
@@ -176,7 +174,9 @@ class World:
         self.add_team(TEAM, "Fleet", {CHANNEL: "Alerts"})
 
     def add_user(self, user_id: str, upn: str, name: str) -> User:
-        self.users[user_id] = User(user_id, upn, name)
+        """Add a user; one that is there keeps the mailbox."""
+        known = self.users.get(user_id)
+        self.users[user_id] = User(user_id, upn, name, known.mails if known else {})
         return self.users[user_id]
 
     def add_chat(self, chat_id: str, topic: str | None, members: list[str]) -> Chat:
@@ -247,6 +247,5 @@ def new_guid() -> str:
     return str(uuid.uuid4())
 
 
-def etag_of(_value: Any = None) -> str:
-    """A fresh etag; changes with each change of its item."""
+def new_etag() -> str:
     return f'W/"{base64.urlsafe_b64encode(secrets.token_bytes(18)).decode()}"'

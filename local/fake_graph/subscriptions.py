@@ -12,6 +12,7 @@ from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, n
 from local.fake_graph.handshake import HandshakeError, shake_hands
 from local.fake_graph.state import CLIENT, Subscription, World, new_guid
 
+PAGE = 100
 CLIENT_STATE_LENGTH = 128
 SHORTEST = timedelta(minutes=45)
 #: Teams resources need a lifecycleNotificationUrl from this lifetime on.
@@ -87,7 +88,7 @@ async def create_subscription(world: World, call: Call) -> Answer:
 def list_subscriptions(world: World, call: Call) -> Answer:
     # Graph does not show the client state of what it lists.
     items = [subscription.value | {"clientState": None} for subscription in world.live_subscriptions()]
-    return Answer(200, query.page(call, items, 1000, "subscriptions"))
+    return Answer(200, query.page(call, items, PAGE, "subscriptions"))
 
 
 def get_subscription(world: World, call: Call) -> Answer:

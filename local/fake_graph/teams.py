@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
 from typing import Any
 
-from local.fake_graph import query
+from local.fake_graph import chat_form, query
 from local.fake_graph.call import (
     Answer,
     Call,
@@ -17,17 +13,10 @@ from local.fake_graph.call import (
     bad_request,
     milliseconds_text,
     not_found,
-    utc_now,
 )
-from local.fake_graph.state import Change, ChatMessage, Team, User, World
+from local.fake_graph.state import TENANT, Change, ChatMessage, Team, User, World
 
-#: Teams takes about 28 KB a post, images beside the text not counted.
-MESSAGE_BYTES = 28 * 1024
 PAGE = 50
-CARD = "application/vnd.microsoft.card.adaptive"
-_AT = re.compile(r"<at\b[^>]*\bid=[\"']?(\d+)", re.IGNORECASE)
-_ATTACHMENT = re.compile(r"<attachment\b[^>]*\bid=[\"']([^\"']+)[\"']", re.IGNORECASE)
-_HOSTED = re.compile(r"(\.\./hostedContents/)([^/\"']+)(/\$value)")
 
 
 def get_chat(world: World, call: Call) -> Answer:
@@ -41,7 +30,7 @@ def get_chat(world: World, call: Call) -> Answer:
         "chatType": kind,
         "createdDateTime": milliseconds_text(chat.created_at),
         "lastUpdatedDateTime": milliseconds_text(chat.created_at),
-        "tenantId": call.params["tenant"],
+        "tenantId": TENANT,
         "webUrl": f"https://teams.example/l/chat/{chat.id}/0",
     }
     return Answer(200, query.select(body, call.query.get("$select")))
@@ -72,7 +61,7 @@ def get_chat_message(world: World, call: Call) -> Answer:
 def post_chat_message(world: World, call: Call) -> Answer:
     chat = world.chat(call.params["chat"])
     _require_member(call, chat.members)
-    check_message(call.body, len(call.raw))
+    chat_form.check_message(call.body, len(call.raw))
     message = add_chat_message(world, chat.id, world.user(call.token.subject), call.body, call.base_url)
     return Answer(201, _entity(call, message, f"chats('{chat.id}')/messages"))
 
@@ -98,7 +87,7 @@ def get_channel_message(world: World, call: Call) -> Answer:
 
 def post_channel_message(world: World, call: Call) -> Answer:
     _channel_for(world, call)
-    check_message(call.body, len(call.raw))
+    chat_form.check_message(call.body, len(call.raw))
     message = add_channel_message(
         world, call.params["team"], call.params["channel"], None, world.user(call.token.subject), call.body,
         call.base_url,
@@ -126,7 +115,7 @@ def post_reply(world: World, call: Call) -> Answer:
     root = _message(channel.messages, call.params["message"])
     if root.value["replyToId"] is not None:
         raise bad_request("A reply cannot be replied to.")
-    check_message(call.body, len(call.raw))
+    chat_form.check_message(call.body, len(call.raw))
     reply = add_channel_message(
         world, call.params["team"], channel.id, root.id, world.user(call.token.subject), call.body, call.base_url
     )
@@ -147,33 +136,12 @@ def get_hosted_content(world: World, call: Call) -> Answer:
     return Answer(200, content, content_type=content_type)
 
 
-def check_message(body: Json, size: int) -> None:
-    """What Teams asks of a message beyond its schema; `size` is the request's in bytes."""
-    hosted = body.get("hostedContents") or []
-    if size - sum(len(content.get("contentBytes") or "") for content in hosted) > MESSAGE_BYTES:
-        raise GraphError(413, "RequestEntityTooLarge", "The request body is too large: the limit is about 28 KB.")
-    content = body["body"].get("content") or ""
-    mentions = {str(mention.get("id")) for mention in body.get("mentions") or []}
-    if set(_AT.findall(content)) != mentions:
-        raise bad_request("Mention IDs in the body and the mentions property do not match.")
-    attachments = body.get("attachments") or []
-    unknown = set(_ATTACHMENT.findall(content)) - {str(attachment.get("id")) for attachment in attachments}
-    if unknown:
-        raise bad_request(f"Attachments {sorted(unknown)} are named in the body and not given.")
-    for attachment in attachments:
-        if attachment.get("contentType") == CARD:
-            _check_card(attachment.get("content"))
-    given = {content.get("@microsoft.graph.temporaryId") for content in hosted}
-    if {match[1] for match in _HOSTED.findall(content)} - given:
-        raise bad_request("The body names a hosted content that is not given.")
-
-
 def add_chat_message(world: World, chat_id: str, sender: User, body: Json, base_url: str) -> ChatMessage:
     """Put a message into the chat and tell the subscriptions."""
     chat = world.chat(chat_id)
-    message = _new_message(world, sender, body)
+    message = chat_form.new_message(world, sender, body)
     message.value |= {"chatId": chat.id}
-    _store_hosted(message, body, f"{base_url}/v1.0/chats/{chat.id}/messages/{message.id}")
+    chat_form.store_hosted(message, body, f"{base_url}/v1.0/chats/{chat.id}/messages/{message.id}")
     chat.messages[message.id] = message
     path = f"chats('{chat.id}')/messages('{message.id}')"
     users = {f"users/{member}/chats/getallmessages" for member in chat.members}
@@ -188,14 +156,14 @@ def add_channel_message(
     channel = world.channel(team_id, channel_id)
     if reply_to is not None:
         _message(channel.messages, reply_to)
-    message = _new_message(world, sender, body)
+    message = chat_form.new_message(world, sender, body)
     message.value |= {
         "channelIdentity": {"teamId": team_id, "channelId": channel_id},
         "replyToId": reply_to,
     }
     parent = f"/{reply_to}/replies" if reply_to else ""
     url = f"{base_url}/v1.0/teams/{team_id}/channels/{channel_id}/messages{parent}/{message.id}"
-    _store_hosted(message, body, url)
+    chat_form.store_hosted(message, body, url)
     channel.messages[message.id] = message
     root = f"teams('{team_id}')/channels('{channel_id}')/messages"
     path = f"{root}('{message.id}')" if reply_to is None else f"{root}('{reply_to}')/replies('{message.id}')"
@@ -204,84 +172,10 @@ def add_channel_message(
     return message
 
 
-def _new_message(world: World, sender: User, body: Json) -> ChatMessage:
-    message_id = world.next_message_id()
-    now = milliseconds_text(utc_now())
-    content = body["body"]
-    value: Json = {
-        "id": message_id,
-        "replyToId": None,
-        "etag": message_id,
-        "messageType": "message",
-        "createdDateTime": now,
-        "lastModifiedDateTime": now,
-        "lastEditedDateTime": None,
-        "deletedDateTime": None,
-        "subject": body.get("subject"),
-        "summary": body.get("summary"),
-        "chatId": None,
-        "importance": body.get("importance") or "normal",
-        "locale": "en-us",
-        "webUrl": None,
-        "channelIdentity": None,
-        "policyViolation": None,
-        "eventDetail": None,
-        "from": {
-            "application": None,
-            "device": None,
-            "user": {
-                "@odata.type": "#microsoft.graph.teamworkUserIdentity",
-                "id": sender.id,
-                "displayName": sender.name,
-                "userIdentityType": "aadUser",
-            },
-        },
-        "body": {
-            "contentType": (content.get("contentType") or "text").lower(),
-            "content": content.get("content") or "",
-        },
-        "attachments": [_attachment(attachment) for attachment in body.get("attachments") or []],
-        "mentions": body.get("mentions") or [],
-        "reactions": [],
-    }
-    return ChatMessage(value)
-
-
-def _attachment(given: Json) -> Json:
-    names = ("id", "contentType", "contentUrl", "content", "name", "thumbnailUrl", "teamsAppId")
-    return {name: given.get(name) for name in names}
-
-
-def _store_hosted(message: ChatMessage, body: Json, url: str) -> None:
-    """Keep the given images, and name their new addresses in the body."""
-    ids: dict[str, str] = {}
-    for number, content in enumerate(body.get("hostedContents") or [], start=1):
-        try:
-            data = base64.b64decode(content.get("contentBytes") or "", validate=True)
-        except binascii.Error:
-            raise bad_request("contentBytes is not base64.") from None
-        key = base64.urlsafe_b64encode(f"id=x_{message.id},type=1,n={number}".encode()).decode()
-        message.hosted[key] = (content.get("contentType") or "application/octet-stream", data)
-        ids[str(content.get("@microsoft.graph.temporaryId"))] = key
-    text = message.value["body"]["content"]
-    message.value["body"]["content"] = _HOSTED.sub(
-        lambda match: f"{url}/hostedContents/{ids[match[2]]}{match[3]}" if match[2] in ids else match[0], text
-    )
-
-
 def _publish(world: World, message: ChatMessage, path: str, scopes: set[str]) -> None:
     place = (path, message.id)
     change = Change("created", frozenset(scopes), "#Microsoft.Graph.chatMessage", place, place)
     world.publish(change)
-
-
-def _check_card(content: Any) -> None:
-    try:
-        card = json.loads(content) if isinstance(content, str) else None
-    except ValueError:
-        card = None
-    if not isinstance(card, dict) or card.get("type") != "AdaptiveCard":
-        raise bad_request("The content of an adaptive card must be its JSON as a string.")
 
 
 def _channel_for(world: World, call: Call) -> Any:

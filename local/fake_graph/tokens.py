@@ -56,7 +56,7 @@ def access_token(
         "tid": tenant,
         "appid": client,
         "uti": uuid.uuid4().hex,
-        "iat_ms": int(now * 1000),
+        "issued": now,
         "exp": now + seconds,
         "required_nbf": _required_nbf(claims),
     }
@@ -76,7 +76,7 @@ def read_access_token(text: str) -> Token:
         kind=kind,
         subject=str(payload["oid"]),
         scopes=frozenset(scopes),
-        issued_at=payload["iat_ms"] / 1000,
+        issued_at=float(payload["issued"]),
         expires_at=float(payload["exp"]),
         required_nbf=int(payload["required_nbf"]),
     )
