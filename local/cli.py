@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -217,24 +215,11 @@ def install_tools() -> None:
     if not azurite.is_installed():
         print("Installing Azurite (about 15 s; the npm packages are about 250 MB) …", flush=True)
         azurite.install(HOME / "logs" / "npm-azurite.log")
-    make_schemas(HOME / "graph-schemas")
+    from local.fake_graph import checks, schemas
 
-
-def make_schemas(folder: Path) -> None:
-    """Make the JSON Schemas of Graph's types, unless this version of the program has made them already."""
-    from local.process import run_logged
-
-    program = ROOT / "local" / "fake_graph" / "schemas.py"
-    version = hashlib.sha256(program.read_bytes()).hexdigest()
-    stamp = folder.with_suffix(".version")
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir() and stamp.exists() and stamp.read_text() == version:
-            return
-        print("Making JSON Schemas of Microsoft Graph's types (about 20 s) …", flush=True)
-        command = [sys.executable, "-m", "local.fake_graph.schemas", "--out", str(folder)]
-        run_logged("the making of the schemas", command, HOME / "logs" / "graph-schemas.log", folder=ROOT)
-        stamp.write_text(version)
+    if not (HOME / "graph-schemas" / checks.FILE_NAME).exists():
+        print("Making JSON Schemas of Microsoft Graph's types (about 10 s) …", flush=True)
+    schemas.make(HOME / "graph-schemas")
 
 
 def stop_all() -> list[str]:

@@ -29,8 +29,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_json(current: Callable[[], Mapping[str, object]] = dict) -> None:
-    """Send all logs to stdout as JSON lines, without the chatter of Azure's client library."""
+    """Send all logs to stdout as JSON lines, without the chatter of libraries."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(current))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("azure").setLevel(logging.WARNING)
+    for name in ("azure", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)

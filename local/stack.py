@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from local.azurite import Azurite
+from local.fake_graph.process import FakeGraph
 from local.postgres import FAST, STOP_SIGNALS, PostgresServer
 from local.process import Identity, Process, ProcessError, free_port, is_free
 from local.state import Entry, State, write_private
@@ -38,7 +39,8 @@ class Stack:
 
     `fast` trades PostgreSQL's durability for speed. `detached` lets the processes outlive this one (`./dev
     down` ends them); otherwise they end when it does, even by SIGKILL. `ports` are taken where they are free,
-    `settings` are added to the host's environment. Without `with_host` all but the host is started.
+    `settings` are added to the host's environment. Without `with_host` all but the host is started; `app` is
+    the folder of the host's function_app.py.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Stack:
         host_processes: int = 1,
         detached: bool = False,
         with_host: bool = True,
+        app: Path = ROOT,
         ports: Mapping[str, int] | None = None,
         settings: Mapping[str, str] | None = None,
         logs: Path | None = None,
@@ -58,6 +61,7 @@ class Stack:
         self.logs = logs or self.folder / "logs"
         self.detached = detached
         self.with_host = with_host
+        self.app = app
         self._say = say
         self._wanted = dict(ports or {})
         self._settings = dict(settings or {})
@@ -74,9 +78,9 @@ class Stack:
             self.folder / "queues", self._port("azurite"), log=self.logs / "azurite.log",
             blob=self._func is not None, detached=detached,
         )  # fmt: skip
-        from local.fake_graph.process import FakeGraph
-
-        self.graph = FakeGraph(self.folder / "graph", SCHEMAS, self._port("graph"))
+        self.graph = FakeGraph(
+            self.folder / "graph", SCHEMAS, self._port("graph"), log=self.logs / "graph.log", detached=detached
+        )
 
     # What others need to know
 
@@ -111,6 +115,8 @@ class Stack:
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
             "PYTHON_THREADPOOL_THREAD_COUNT": "32",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
             **self._secrets(),
             **self._settings,
         }
@@ -124,12 +130,14 @@ class Stack:
             self._state = State(owner=Identity.of(os.getpid()), detached=self.detached, ports=self._ports())
             self.azurite.launch()
             self._record("Azurite", self.azurite.process.identity)
-            self.start_postgres()
-            self._migrate()
-            self.graph.start()
+            self.graph.launch()
             self._record("fake Graph", self.graph.process.identity)
+            self.start_postgres()
+            self._state.ports = self._ports()
+            self._migrate()
             self.azurite.wait_ready()
             self._create_queues()
+            self.graph.wait_ready()
             self._state.environment = self.environment
             self._state.save(self.folder)
             if self.with_host:
@@ -170,15 +178,8 @@ class Stack:
         """Start a function host (again): Azure's own where `func` is on the PATH, else local/host.py."""
         port = self._host_ports[index]
         name = f"host-{index}" if index else "host"
-        command = [
-            sys.executable,
-            "-m",
-            "local.host",
-            "--port",
-            str(port),
-            "--state",
-            str(self.folder / "host"),
-        ]
+        command = [sys.executable, "-m", "local.host", "--port", str(port), "--app", str(self.app)]
+        command += ["--state", str(self.folder / "host")]
         environment = os.environ | self.environment | {"PYTHONUNBUFFERED": "1"}
         if self._func is not None:
             command = [self._func, "start", "--port", str(port)]
@@ -186,7 +187,7 @@ class Stack:
             environment["VIRTUAL_ENV"] = sys.prefix
         process = Process(
             "the function host", command, log=self.logs / f"{name}.log", environment=environment,
-            folder=ROOT, detached=self.detached,
+            folder=ROOT if self._func is None else self.app, detached=self.detached,
         )  # fmt: skip
         self._hosts[index] = process
         process.launch()
@@ -288,16 +289,13 @@ class Stack:
         migrate(self.database_url)
 
     def _create_queues(self) -> None:
-        from azure.core.exceptions import ResourceExistsError
-        from azure.storage.queue import QueueServiceClient
-
         from shared.handlers.registry import QUEUES
+        from shared.storage.queues import StorageQueues
 
-        with QueueServiceClient.from_connection_string(self.azurite.connection_string) as service:
-            for spec in QUEUES.values():
-                for name in (spec.name, spec.poison):
-                    with contextlib.suppress(ResourceExistsError):
-                        service.create_queue(name)
+        storage = StorageQueues(self.azurite.connection_string)
+        for spec in QUEUES.values():
+            storage.create(spec.name)
+            storage.create(spec.poison)
 
 
 def find_func() -> str | None:
