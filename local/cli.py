@@ -137,7 +137,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
         print("There is no local data.")
         return
     if not yes:
-        typer.confirm(f"Stop everything and remove {', '.join(str(d.relative_to(ROOT)) for d in data)}?", abort=True)
+        typer.confirm(f"Stop everything and remove {', '.join(path.name for path in data)} in {HOME}?", abort=True)
     stop_all()
     for path in data:
         if path.is_dir():

@@ -94,6 +94,8 @@ class PostgresServer:
         if identity is not None:
             identity.send(STOP_SIGNALS[mode])
             self._wait_gone(identity)
+        elif self._process is not None:
+            self._process.is_running()  # reaps one that somebody else has ended
 
     def kill(self) -> None:
         """SIGKILL the main process, as a crash would; its children end at once when they see it gone."""
