@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -49,6 +50,7 @@ class Control:
                 ("POST", "auto-deliver", self._auto_deliver),
                 ("GET", "deliveries", lambda _: [result.as_json() for result in app.deliverer.results]),
                 ("POST", "lifecycle", self._lifecycle),
+                ("POST", "expire-subscription", self._expire_subscription),
                 ("POST", "faults", lambda body: {"id": app.faults.add(body).id}),
                 ("GET", "faults", lambda _: app.faults.left()),
                 ("DELETE", "faults", lambda _: _done(app.faults.clear)),
@@ -152,6 +154,10 @@ class Control:
         if not subscription.value["lifecycleNotificationUrl"]:
             raise ControlError("the subscription has no lifecycleNotificationUrl")
         return await self._app.deliverer.lifecycle(subscription, body["event"])
+
+    def _expire_subscription(self, body: Json) -> Json:
+        self._world.subscriptions[body["subscription"]].expires_at = datetime.now(UTC)
+        return {}
 
     def _mailbox(self, _: Json, user: str) -> list[Json]:
         owner = self._world.user(user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Limits:
         wait = max(self._count(limit, limit.key.format_map(values), now) for limit in LIMITS[name])
         if wait > 0:
             raise GraphError(
-                429, "TooManyRequests", "Please retry again later.", headers={"Retry-After": str(int(wait) + 1)}
+                429, "TooManyRequests", "Please retry again later.", headers={"Retry-After": str(math.ceil(wait))}
             )
 
     def enter(self, mailbox: str) -> None:

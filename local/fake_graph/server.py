@@ -23,6 +23,13 @@ class CuttingProtocol(HttpToolsProtocol):
         extensions: dict[str, Any] = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
 
+    def shutdown(self) -> None:
+        """At the end, idle connections go at once: TLS's polite close waits for the client."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
 
 def serve(app: FakeGraphApp, port: int, cert: Path, key: Path) -> None:
     """Serve on loopback until SIGTERM or SIGINT."""

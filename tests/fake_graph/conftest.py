@@ -50,9 +50,7 @@ class Client:
 
     def call(self, method: str, path: str, json: Any = None, **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Prefer": self.prefer} | more.pop("headers", {})
-        return self.session.request(
-            method, self.graph.graph_url + path, json=json, headers=headers, timeout=20, **more
-        )
+        return self.session.request(method, self.graph.graph_url + path, json=json, headers=headers, timeout=20, **more)
 
     def get(self, path: str, **query: str) -> requests.Response:
         return self.call("GET", path, params={f"${name}": value for name, value in query.items()})

@@ -1,0 +1,184 @@
+"""Recorded requests and answers against a slice of Microsoft's OpenAPI description, where that is at hand."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+import yaml
+from openapi_core import Config, OpenAPI
+from openapi_core.datatypes import RequestParameters
+from openapi_core.exceptions import OpenAPIError
+from openapi_core.templating.paths.exceptions import PathNotFound
+from werkzeug.datastructures import Headers, ImmutableMultiDict
+
+from local.fake_graph.process import FakeGraph
+from local.fake_graph.state import CHANNEL, CHAT, DRIVER, TEAM
+from tests.fake_graph.conftest import DISPATCH, Client, Webhook, project_file
+from tests.fake_graph.test_subscriptions import MAIL, wanted, within
+
+DESCRIPTION = project_file("../shared/graph/openapi.yaml")
+MESSAGES = f"/users/{DISPATCH}/messages"
+PROPERTY = "String {66f5a359-4659-4830-9070-00047ec6ac6e} Name JobId"
+
+
+class Recorded:
+    """A recorded request in openapi-core's form."""
+
+    host_url = "https://graph.microsoft.com"
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.path = entry["path"]
+        self.method = entry["method"].lower()
+        self.content_type = entry["headers"].get("content-type", "application/json")
+        body = entry["body"]
+        self.body = body.encode() if isinstance(body, str) else body and json.dumps(body).encode()
+        query = ImmutableMultiDict(parse_qsl(entry["queryString"]))
+        self.parameters = RequestParameters(query=query, header=Headers(entry["headers"]))
+
+
+class Answered:
+    """Its answer."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.status_code = entry["status"]
+        self.headers = Headers(entry["answerHeaders"])
+        answer = entry["answer"]
+        binary = isinstance(answer, str)
+        self.content_type = "application/octet-stream" if binary else "application/json"
+        self.data = answer.encode() if binary else answer and json.dumps(answer).encode()
+
+
+@pytest.fixture(scope="module")
+def description() -> OpenAPI:
+    if not DESCRIPTION.is_file():
+        pytest.skip(f"the OpenAPI description is not at hand ({DESCRIPTION})")
+    document = yaml.load(DESCRIPTION.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    # The default would be Graph's own host.
+    document["servers"] = [{"url": "/v1.0"}]
+    # openapi-core knows no oauth2, and warns; the fake checks tokens itself.
+    document.pop("security", None)
+    config = Config(spec_validator_cls=None)  # type: ignore[arg-type]
+    return OpenAPI.from_dict(document, config=config)
+
+
+def mail_session(app: Client, user: Client, webhook: Webhook) -> None:
+    file = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "a.txt", "contentType": "text/plain"}
+    file["contentBytes"] = base64.b64encode(b"text").decode()
+    message = {
+        "subject": "s",
+        "body": {"contentType": "html", "content": "<p>x</p>"},
+        "importance": "high",
+        "toRecipients": [{"emailAddress": {"address": "alex.driver@fleet.example", "name": "Alex"}}],
+        "internetMessageHeaders": [{"name": "x-job", "value": "1"}],
+        "singleValueExtendedProperties": [{"id": PROPERTY, "value": "1"}],
+        "attachments": [file],
+    }
+    draft = app.post(MESSAGES, message).json()["id"]
+    app.post(f"{MESSAGES}/{draft}/attachments", file)
+    app.get(f"{MESSAGES}/{draft}", select="id,subject", expand="attachments")
+    app.get(f"{MESSAGES}/{draft}", expand=f"singleValueExtendedProperties($filter=id eq '{PROPERTY}')")
+    attachments = app.get(f"{MESSAGES}/{draft}/attachments").json()["value"]
+    app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}")
+    app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}/$value")
+    app.call("DELETE", f"{MESSAGES}/{draft}/attachments/{attachments[1]['id']}")
+    app.call("PATCH", f"{MESSAGES}/{draft}", {"subject": "t"})
+    app.post(f"{MESSAGES}/{draft}/send")
+    app.post(f"/users/{DISPATCH}/sendMail", {"message": message, "saveToSentItems": True})
+    mark = f"singleValueExtendedProperties/Any(ep: ep/id eq '{PROPERTY}' and ep/value eq '1')"
+    app.get(MESSAGES, filter=mark, select="id,isDraft", top="5")
+    arrived = app.graph.arrive_mail(DISPATCH, MAIL)
+    app.get(f"/users/{DISPATCH}/mailFolders/inbox/messages", orderby="receivedDateTime desc")
+    app.get(f"/users/{DISPATCH}/mailFolders")
+    app.post(f"{MESSAGES}/{arrived}/move", {"destinationId": "deleteditems"})
+    app.call("DELETE", f"{MESSAGES}/{arrived}")
+    app.get(f"{MESSAGES}/{arrived}")
+
+
+def teams_session(app: Client, user: Client, webhook: Webhook) -> None:
+    mentioned = {"user": {"id": DRIVER, "displayName": "Alex", "userIdentityType": "aadUser"}}
+    message = {
+        "body": {"contentType": "html", "content": '<at id="0">Alex</at>'},
+        "importance": "urgent",
+        "mentions": [{"id": 0, "mentionText": "Alex", "mentioned": mentioned}],
+    }
+    app.get(f"/chats/{CHAT}")
+    for path in (f"/chats/{CHAT}/messages", f"/teams/{TEAM}/channels/{CHANNEL}/messages"):
+        posted = user.post(path, message).json()["id"]
+        user.post(path, {"body": {"content": "x"}})
+        app.get(path, top="1")
+        app.get(f"{path}/{posted}")
+    app.get(f"/chats/{CHAT}/messages", orderby="createdDateTime desc")
+    channel = f"/teams/{TEAM}/channels/{CHANNEL}/messages"
+    reply = user.post(f"{channel}/{posted}/replies", message).json()["id"]
+    app.get(f"{channel}/{posted}/replies")
+    app.get(f"{channel}/{posted}/replies/{reply}")
+    app.get(channel, expand="replies")
+    user.get("/chats/19:none@thread.v2")
+
+
+def subscription_session(app: Client, user: Client, webhook: Webhook) -> None:
+    body = wanted(webhook, f"/chats/{CHAT}/messages", 600, lifecycleNotificationUrl=webhook.url)
+    subscription = app.post("/subscriptions", body).json()["id"]
+    app.post("/subscriptions", body)
+    app.get("/subscriptions")
+    app.get(f"/subscriptions/{subscription}", select="id")
+    app.call("PATCH", f"/subscriptions/{subscription}", {"expirationDateTime": within(700)})
+    app.post(f"/subscriptions/{subscription}/reauthorize")
+    app.call("DELETE", f"/subscriptions/{subscription}")
+    app.call("DELETE", f"/subscriptions/{subscription}")
+
+
+def error_session(app: Client, user: Client, webhook: Webhook) -> None:
+    app.graph.add_fault("status", status=429, headers={"Retry-After": "2"})
+    app.get(MESSAGES)
+    app.graph.add_fault("status", status=503, headers={"Retry-After": "2"})
+    app.get(MESSAGES)
+    app.graph.add_fault("claims-challenge")
+    app.get(MESSAGES)
+
+
+@pytest.mark.parametrize("session_of", [mail_session, teams_session, subscription_session, error_session])
+def test_recorded_requests_and_answers_conform(
+    graph: FakeGraph,
+    app: Client,
+    user: Client,
+    webhook: Webhook,
+    description: OpenAPI,
+    session_of: Callable[[Client, Client, Webhook], None],
+) -> None:
+    session_of(app, user, webhook)
+    entries = [entry for entry in graph.requests() if entry["path"].startswith("/v1.0/")]
+    assert len(entries) >= 3
+    assert [fault for entry in entries if (fault := fault_of(description, entry))] == []
+    assert graph.violations() == []
+
+
+def test_the_check_finds_what_is_wrong(graph: FakeGraph, app: Client, description: OpenAPI) -> None:
+    app.post(MESSAGES, {"subject": "s"})
+    entry = graph.requests()[-1]
+    assert fault_of(description, entry) is None
+    assert fault_of(description, entry | {"body": {"subject": 1}}) is not None
+    assert fault_of(description, entry | {"answer": {"subject": 1}}) is not None
+    assert fault_of(description, entry | {"status": 202}) is not None
+    with pytest.raises(PathNotFound):
+        description.validate_request(Recorded(entry | {"path": "/v1.0/planets"}))
+
+
+def fault_of(description: OpenAPI, entry: dict[str, Any]) -> str | None:
+    """What the description says against this exchange; the root of the chain of causes is the telling one."""
+    request = Recorded(entry)
+    try:
+        description.validate_request(request)
+        description.validate_response(request, Answered(entry))
+    except OpenAPIError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        details = [problem.message[:200] for problem in getattr(cause, "schema_errors", [])]
+        return f"{entry['method']} {entry['path']} {entry['status']}: {cause} {details}"[:600]
+    return None
