@@ -96,7 +96,7 @@ class GraphClient:
         """
         request = self._request(method, template, segments, query, prefer)
         if body is not None:
-            request = replace(request, body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+            request = replace(request, body=to_bytes(body))
         return self._answer(request, expect)
 
     def pages(
@@ -175,6 +175,11 @@ class GraphClient:
         call.status = response.status_code
         call.request_id = response.headers.get("request-id")
         return call, response
+
+
+def to_bytes(body: Mapping[str, Any]) -> bytes:
+    """The request's body as it goes over the wire; what UTF-8 cannot carry becomes a question mark."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def items(page: Mapping[str, Any]) -> list[dict[str, Any]]:

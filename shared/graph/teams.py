@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.graph.client import GraphClient
-from shared.graph.errors import GraphFailure
+from shared.graph.errors import AnswerLost, GraphFailure
 
 PAGE = "50"
 #: A read-back looks through this many messages at most.
@@ -64,7 +64,10 @@ class TeamsClient:
     def post(self, place: Place, message: Mapping[str, Any]) -> dict[str, Any]:
         """Post Graph's JSON of a message; returns the message as Teams made it."""
         template, segments = place.messages
-        return _call(self._poster, "POST", template, segments, expect=201, body=message)
+        posted = _call(self._poster, "POST", template, segments, expect=201, body=message)
+        if not isinstance(posted.get("id"), str):
+            raise AnswerLost("Graph's answer to a post is no message")
+        return posted
 
     def recent(self, place: Place, since: datetime) -> Iterator[dict[str, Any]]:
         """The place's messages changed since then, newest first. Raises TooManyMessages at its limit."""

@@ -58,6 +58,10 @@ class CommunicationLog(Protocol):
         """Insert, or update when it changed; True when the row is new."""
         ...
 
+    def mark_deleted(self, channel: Literal["teams", "outlook"], external_id: str, deleted_at: datetime | None) -> bool:
+        """Note on a message that came in that its sender deleted it; the text stays. False: never stored."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

@@ -1,0 +1,102 @@
+"""From what Graph did to how the attempt ended (DESIGN: errors and retries), and the calls kept on the attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.engine.context import Context
+from shared.engine.errors import (
+    AuthError,
+    JobError,
+    NetworkError,
+    RateLimitedError,
+    RejectedError,
+    TimedOutError,
+    UncertainError,
+)
+from shared.graph.client import recorded_calls
+from shared.graph.errors import (
+    AnswerLost,
+    GraphError,
+    GraphFailure,
+    GraphTimeout,
+    LinkRefused,
+    SignInRequired,
+    TokenRefused,
+)
+
+#: Refused for now, and without effect: precondition failed, locked, failed dependency, too early.
+_PASSING = {412, 423, 424, 425}
+#: Not implemented, version not supported, quota used up: the same request will not succeed later either.
+_PERMANENT_5XX = {501, 505, 507}
+
+
+@contextmanager
+def graph_attempt(context: Context) -> Iterator[None]:
+    """Around all Graph calls of an attempt: keeps them on it, and turns failures into the engine's errors."""
+    with recorded_calls() as calls:
+        try:
+            yield
+        except GraphFailure as failure:
+            raise job_error(failure, send=False) from failure
+        finally:
+            if calls:
+                context.note(graph_calls=[call.as_details() for call in calls])
+
+
+@contextmanager
+def sending() -> Iterator[None]:
+    """Around the one call that must not happen twice: a failure that may have had its effect is uncertain."""
+    try:
+        yield
+    except GraphFailure as failure:
+        raise job_error(failure, send=True) from failure
+
+
+def job_error(failure: GraphFailure, *, send: bool) -> JobError:
+    """The engine's error for a failed call; `send`: the call is not idempotent."""
+    return _kind(failure, send)(str(failure), retry_after=failure.retry_after, details=_details(failure))
+
+
+def _kind(failure: GraphFailure, send: bool) -> type[JobError]:
+    if isinstance(failure, GraphError):
+        return _kind_of_status(failure, send)
+    if isinstance(failure, (TokenRefused, SignInRequired)):
+        return AuthError
+    if isinstance(failure, LinkRefused):
+        return RejectedError
+    if send and failure.sent:
+        return UncertainError
+    if isinstance(failure, GraphTimeout):
+        return TimedOutError
+    if failure.retry_after is not None and not isinstance(failure, AnswerLost):
+        return RateLimitedError
+    return NetworkError
+
+
+def _kind_of_status(error: GraphError, send: bool) -> type[JobError]:
+    status = error.status
+    if status == 429:
+        return RateLimitedError
+    if status in (401, 403):
+        return AuthError
+    if status in _PASSING:
+        return NetworkError
+    if status == 408:
+        return UncertainError if send else TimedOutError
+    if status < 500 or status in _PERMANENT_5XX:
+        return RejectedError
+    if send:
+        return UncertainError  # also with Retry-After: Graph has been seen to send and then answer 504
+    return RateLimitedError if error.retry_after is not None and status in (503, 509) else NetworkError
+
+
+def _details(failure: GraphFailure) -> dict[str, Any]:
+    details: dict[str, Any] = {"failure": type(failure).__name__}
+    if failure.call is not None:
+        details["failed_call"] = failure.call.as_details()
+    if isinstance(failure, GraphError):
+        details["code"] = failure.code
+    return details
