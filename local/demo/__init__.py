@@ -1,0 +1,5 @@
+"""`./dev demo`: the main scenario on real servers, checked line by line."""
+
+from local.demo.play import run
+
+__all__ = ["run"]

@@ -1,0 +1,72 @@
+"""Runs the demo on a stack of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from local.demo import steps
+from local.demo.report import Report
+from local.demo.world import World
+from local.stack import Stack, temporary_folder
+
+
+def run(json_file: Path | None, keep: bool) -> int:
+    """Play the scenario; 0 when everything happened as expected, 1 otherwise."""
+    console = Console(soft_wrap=True)
+    started = time.monotonic()
+    with temporary_folder("demo", keep=lambda: keep) as folder:
+        console.print("Starting PostgreSQL, Azurite, the fake Graph and the function host …")
+        stack = Stack(folder, detached=keep, say=console.print)
+        stack.start()
+        try:
+            console.print(f"Started in {time.monotonic() - started:.1f} s.\n")
+            os.environ.update(stack.environment)
+            report = Report(console)
+            try:
+                _play(World(stack), report)
+            finally:
+                from shared import bootstrap
+
+                bootstrap.stop()
+            console.print()
+            console.print(report.table())
+            seconds = time.monotonic() - started
+            if json_file is not None:
+                report.write(json_file, seconds)
+            failed = sum(not line.ok for line in report.lines)
+            verdict = (
+                f"[red]{failed} of {len(report.lines)} differ[/red]" if failed else "[green]All as expected[/green]"
+            )
+            console.print(f"\n{verdict}: {len(report.lines) - failed} of {len(report.lines)} in {seconds:.0f} s.")
+            return 0 if report.ok else 1
+        finally:
+            if keep:
+                _say_addresses(console, stack)
+                stack.leave()
+            else:
+                stack.stop()
+
+
+def _play(world: World, report: Report) -> None:
+    steps.sign_in(world, report)
+    steps.subscriptions(world, report)
+    steps.arrivals(world, report)
+    steps.enqueueing(world, report)
+    steps.priorities(world, report)
+    steps.refusals(world, report)
+    afterwards = steps.kill_a_worker(world, report)
+    steps.stop_the_database(world, report)
+    afterwards()
+    steps.nothing_left(world, report)
+
+
+def _say_addresses(console: Console, stack: Stack) -> None:
+    console.print("\nStill running; `./dev down` stops it:")
+    console.print(f"  functions   {stack.host_url}/queue/health")
+    console.print(f"  database    {stack.database_url}")
+    console.print(f"  fake Graph  {stack.graph.base_url}")
+    console.print(f"  admin key   {stack.environment['ADMIN_KEY']}")
