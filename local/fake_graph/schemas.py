@@ -27,7 +27,7 @@ PACKAGES = {
     "typescript": "6.0.3",
 }
 #: Raise when the transformation below changes.
-REVISION = 1
+REVISION = 3
 HOME = Path(__file__).resolve().parent.parent.parent / ".local"
 INSTALLED = HOME / "npm-graph"
 #: The types to start from; a subtype that only inheritance leads to must be named as well.
@@ -37,8 +37,12 @@ TYPES = (
 )  # fmt: skip
 #: Types of which only subtypes occur; these say in @odata.type which one they are.
 ABSTRACT = {"Attachment"}
-#: Annotations that the types do not know and the REST reference does.
-EXTRA = {"ChatMessageHostedContent": {"@microsoft.graph.temporaryId": {"type": "string"}}}
+#: What the types do not know and the REST reference does.
+EXTRA = {
+    "ChatMessageHostedContent": {"@microsoft.graph.temporaryId": {"type": "string"}},
+    # Its @odata.type is that of the resource.
+    "ResourceData": {"id": {"type": "string"}, "@odata.type": {"type": "string"}},
+}
 _EXTENDS = re.compile(r"^export interface (\w+) extends (\w+) ", re.MULTILINE)
 _REF = "#/definitions/"
 

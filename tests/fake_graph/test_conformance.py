@@ -3,74 +3,27 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
-import yaml
-from openapi_core import Config, OpenAPI
-from openapi_core.datatypes import RequestParameters
-from openapi_core.exceptions import OpenAPIError
+from openapi_core import OpenAPI
 from openapi_core.templating.paths.exceptions import PathNotFound
-from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CHANNEL, CHAT, DRIVER, TEAM
-from tests.fake_graph.conftest import DISPATCH, Client, Webhook, project_file
+from tests.fake_graph.conftest import DISPATCH, Client, Webhook
+from tests.fake_graph.openapi import DESCRIPTION, Recorded, fault_of, load_description
 from tests.fake_graph.test_subscriptions import MAIL, wanted, within
 
-DESCRIPTION = project_file("../shared/graph/openapi.yaml")
 MESSAGES = f"/users/{DISPATCH}/messages"
 PROPERTY = "String {66f5a359-4659-4830-9070-00047ec6ac6e} Name JobId"
-
-
-class Recorded:
-    """A recorded request in openapi-core's form."""
-
-    host_url = "https://graph.microsoft.com"
-
-    def __init__(self, entry: dict[str, Any]) -> None:
-        self.path = entry["path"]
-        self.method = entry["method"].lower()
-        self.content_type = entry["headers"].get("content-type", "application/json")
-        body = entry["body"]
-        self.body = body.encode() if isinstance(body, str) else body and json.dumps(body).encode()
-        query = ImmutableMultiDict(parse_qsl(entry["queryString"]))
-        self.parameters = RequestParameters(query=query, header=Headers(entry["headers"]))
-
-
-class Answered:
-    """Its answer."""
-
-    def __init__(self, entry: dict[str, Any]) -> None:
-        self.status_code = entry["status"]
-        self.headers = Headers(entry["answerHeaders"])
-        answer = without_nulls(entry["answer"])
-        binary = isinstance(answer, str)
-        self.content_type = "application/octet-stream" if binary else "application/json"
-        self.data = answer.encode() if binary else answer and json.dumps(answer).encode()
-
-
-def without_nulls(value: Any) -> Any:
-    """Graph sends null for empty complex properties; the description can say so of plain ones only."""
-    if isinstance(value, dict):
-        return {key: without_nulls(part) for key, part in value.items() if part is not None}
-    return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
 def description() -> OpenAPI:
     if not DESCRIPTION.is_file():
         pytest.skip(f"the OpenAPI description is not at hand ({DESCRIPTION})")
-    document = yaml.load(DESCRIPTION.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    # The default would be Graph's own host.
-    document["servers"] = [{"url": "/v1.0"}]
-    # openapi-core knows no oauth2, and warns; the fake checks tokens itself.
-    document.pop("security", None)
-    config = Config(spec_validator_cls=None)  # type: ignore[arg-type]
-    return OpenAPI.from_dict(document, config=config)
+    return load_description()
 
 
 def mail_session(app: Client, user: Client, webhook: Webhook) -> None:
@@ -174,18 +127,3 @@ def test_the_check_finds_what_is_wrong(graph: FakeGraph, app: Client, descriptio
     assert fault_of(description, entry | {"status": 202}) is not None
     with pytest.raises(PathNotFound):
         description.validate_request(Recorded(entry | {"path": "/v1.0/planets"}))
-
-
-def fault_of(description: OpenAPI, entry: dict[str, Any]) -> str | None:
-    """What the description says against this exchange; the root of the chain of causes is the telling one."""
-    request = Recorded(entry)
-    try:
-        description.validate_request(request)
-        description.validate_response(request, Answered(entry))
-    except OpenAPIError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        details = [problem.message[:200] for problem in getattr(cause, "schema_errors", [])]
-        return f"{entry['method']} {entry['path']} {entry['status']}: {cause} {details}"[:600]
-    return None

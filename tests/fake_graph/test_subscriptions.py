@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from local.fake_graph.checks import Checks
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CHANNEL, CHAT, DRIVER, TEAM, TENANT
 from local.fake_graph.state import DISPATCH as DISPATCH_ID
-from tests.fake_graph.conftest import DISPATCH, Client, Webhook, error_code
+from tests.fake_graph.conftest import DISPATCH, SCHEMAS, Client, Webhook, error_code
 
 INBOX = f"/users/{DISPATCH}/mailFolders('inbox')/messages"
 MAIL = b"From: a@elsewhere.example\r\nTo: dispatch@fleet.example\r\nSubject: s\r\n\r\ntext\r\n"
@@ -143,6 +144,7 @@ def test_mails_and_messages_are_notified_together(
     (report,) = graph.deliver()
     assert (report["status"], len(report["items"])) == (202, 4)
     (post,) = webhook.posts
+    assert Checks(SCHEMAS).answer_fault("ChangeNotificationCollection", post) is None
     mail, first, reply, chat = post["value"]
     assert [item["subscriptionId"] for item in (mail, first, chat)] == [ids[0], ids[2], ids[1]]
     mail_id = graph.mailbox(DISPATCH)[0]["immutableId"]
