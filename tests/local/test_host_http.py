@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -195,6 +196,10 @@ def test_keys(client: Client, path: str, key: str | None, status: int) -> None:
     assert client("GET", f"/api/{path}", headers={"x-functions-key": key} if key else {})[0] == status
     if key and key.isascii():
         assert client("GET", f"/api/{path}?code={key}")[0] == status
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(start_host: StartHost) -> None:
+    assert start_host(APP)._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_ping(client: Client) -> None:
