@@ -1,0 +1,65 @@
+"""The timers (UTC). Each takes its turn in the database, and does what the database says is due: a tick too many
+does nothing, and one that was missed is made up by the next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+import azure.functions as func
+
+from shared.engine.errors import StoreUnavailableError
+from shared.engine.timers import turn
+
+bp = func.Blueprint()  # type: ignore[no-untyped-call]
+log = logging.getLogger(__name__)
+
+
+@bp.function_name("relay_jobs")
+@bp.timer_trigger(arg_name="timer", schedule="*/10 * * * * *", run_on_startup=False, use_monitor=False)
+def relay_jobs(timer: func.TimerRequest) -> None:
+    """Makes due jobs ready and sends missing wake-ups."""
+    from shared import bootstrap
+
+    _take_turn(timer, "relay", timedelta(minutes=1), bootstrap.relay().run)
+
+
+@bp.function_name("rescue_jobs")
+@bp.timer_trigger(arg_name="timer", schedule="*/30 * * * * *", run_on_startup=False, use_monitor=False)
+def rescue_jobs(timer: func.TimerRequest) -> None:
+    """Takes back the jobs of workers that died."""
+    from shared import bootstrap
+
+    _take_turn(timer, "rescue", timedelta(minutes=2), bootstrap.rescue().run)
+
+
+@bp.function_name("maintain_partitions")
+@bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *", run_on_startup=False, use_monitor=True)
+def maintain_partitions(timer: func.TimerRequest) -> None:
+    """Makes the history's coming partitions and drops the old ones."""
+    from shared import bootstrap
+
+    _take_turn(timer, "partitions", timedelta(minutes=10), bootstrap.partitions().maintain)
+
+
+@bp.function_name("sweep_poison_queues")
+@bp.timer_trigger(arg_name="timer", schedule="0 */5 * * * *", run_on_startup=False, use_monitor=True)
+def sweep_poison_queues(timer: func.TimerRequest) -> None:
+    """Handles what lies in poison queues although their triggers run."""
+    from shared import bootstrap
+
+    _take_turn(timer, "poison-sweep", timedelta(minutes=10), bootstrap.poison_sweep().run)
+
+
+def _take_turn(timer: func.TimerRequest, name: str, at_most: timedelta, work: Callable[[], object]) -> None:
+    from shared import bootstrap
+
+    try:
+        with turn(bootstrap.store(), name, at_most) as mine:
+            if mine:
+                work()
+            if timer.past_due:
+                log.info("timer.was_past_due", extra={"timer": name})
+    except StoreUnavailableError as error:
+        log.warning("timer.skipped", extra={"timer": name, "error": str(error)})

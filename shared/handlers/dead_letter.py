@@ -1,0 +1,98 @@
+"""Dead letters: raise the alert, and tell the operator when it is a new one."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from shared.engine.context import Context, Handler
+from shared.engine.job import HIGHEST_PRIORITY, Completed, Job, NewJob
+from shared.handlers.payload_fields import Payload
+from shared.handlers.services import Alerts, DeadLetter, Operator, Services
+
+log = logging.getLogger(__name__)
+
+#: Marks the operator's notices, so that one that dies is not told by another one.
+NOTICE = "operator-notice"
+LONGEST_REASON = 500
+
+
+class DeadLetterReference(Payload):
+    """Which dead letter to handle: an id of `dead_letter_queue`."""
+
+    dead_letter_id: UUID
+
+
+class DeadLetterHandler:
+    """Raises the alert of a dead letter once; running again changes nothing and gives the same notices."""
+
+    def __init__(self, alerts: Alerts, operator: Operator) -> None:
+        self._alerts = alerts
+        self._operator = operator
+
+    def __call__(self, job: Job, payload: DeadLetterReference, context: Context) -> Completed | None:
+        letter = self._alerts.dead_letter(payload.dead_letter_id)
+        if letter is None:
+            context.note(dead_letter="it is no longer kept")
+            return None
+        opened = self._alerts.raise_alert(letter)
+        log.error(
+            "dead_letter.raised",
+            extra={
+                "dead_letter_id": str(letter.id),
+                "job_id": str(letter.job_id) if letter.job_id else None,
+                "queue": letter.queue,
+                "error_class": letter.error_class,
+                "error": letter.message,
+                "alert_opened": opened,
+                "correlation_id": job.correlation_id,
+            },
+        )
+        # A dead job hands its correlation id on to the job that tells of it.
+        is_own_notice = (job.correlation_id or "").startswith(NOTICE)
+        if not opened or is_own_notice:
+            return None
+        return Completed(follow_ups=tuple(notices(letter, self._operator)))
+
+
+def notices(letter: DeadLetter, operator: Operator) -> list[NewJob]:
+    """The jobs that tell the operator, on whichever ways are set."""
+    key = f"{NOTICE}:{letter.id}"
+    text = notice_text(letter)
+    jobs = []
+    if operator.chat_id:
+        payload = {"chatId": operator.chat_id, "content": text, "contentType": "text"}
+        jobs.append(NewJob("teams-outbound", payload, HIGHEST_PRIORITY, idempotency_key=key, correlation_id=key))
+    if operator.mail_from and operator.mail_to:
+        mail = {
+            "from": operator.mail_from,
+            "to": [operator.mail_to],
+            "subject": f"Dead letter in {letter.queue} ({letter.error_class})",
+            "body": text,
+            "bodyType": "text",
+        }
+        jobs.append(NewJob("outlook-outbound", mail, HIGHEST_PRIORITY, idempotency_key=key, correlation_id=key))
+    return jobs
+
+
+def notice_text(letter: DeadLetter) -> str:
+    """What a person needs to know, and what to do next."""
+    what = f"Job {letter.job_id}" if letter.job_id else "A message that is no job"
+    lines = [
+        f"{what} in the queue {letter.queue} ended as a dead letter.",
+        f"Error class: {letter.error_class}",
+        f"Reason: {letter.message[:LONGEST_REASON]}",
+        f"Dead letter: {letter.id}",
+        "",
+    ]
+    if letter.job_id:
+        lines.append(f"Look at it: GET /api/queue/jobs/{letter.job_id} (header x-admin-key).")
+        lines.append(f"When the cause is mended, run it again: select queue.redrive('{letter.job_id}', 'your name');")
+    else:
+        lines.append("Its text is in the column body of queue.dead_letter_queue, under the id above.")
+    lines.append("More dead letters of this kind are counted in the alert and not told one by one.")
+    return "\n".join(lines)
+
+
+def build(services: Services) -> Handler:
+    return DeadLetterHandler(services.alerts, services.operator)

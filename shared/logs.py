@@ -1,0 +1,83 @@
+"""Structured logs: one JSON object a line, and no secret in any of them, whoever logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+HIDDEN = "***"
+#: A shorter value would blot out ordinary words.
+SHORTEST_HIDDEN = 8
+
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_BEARER = re.compile(r"\b(Bearer|SharedKey)\s+[^\s\"',;]{8,}", re.IGNORECASE)
+_NAMED = re.compile(
+    r"\b(AccountKey|SharedAccessKey|SharedAccessSignature|sig|code|authtoken|tempauth|client_secret|client_assertion"
+    r"|access_token|refresh_token|id_token|clientState|password|x-admin-key|x-functions-key)"
+    r"""(["']?\s*[=:]\s*["']?)[^&;\s"',}]{4,}""",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
+
+
+class Redaction(logging.Filter):
+    """Takes secrets out of a record before anything formats it: its text, its extras, its exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: set[str] = set()
+        self._lock = threading.Lock()
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Hide these very texts from now on, wherever they stand."""
+        with self._lock:
+            self._values |= {value for value in values if len(value) >= SHORTEST_HIDDEN}
+
+    def clean(self, text: str) -> str:
+        for value in tuple(self._values):
+            text = text.replace(value, HIDDEN)
+        text = _BEARER.sub(rf"\1 {HIDDEN}", text)
+        text = _IN_URL.sub(rf"\1{HIDDEN}", text)
+        return _NAMED.sub(rf"\1\2{HIDDEN}", text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self.clean(record.getMessage()), None
+        for name, value in vars(record).items():
+            if name not in _STANDARD and not isinstance(value, int | float | bool | None):
+                setattr(record, name, self.clean(str(value)))
+        if record.exc_info:
+            text = self.clean(logging.Formatter().formatException(record.exc_info))
+            record.exc_info, record.exc_text = None, text
+            vars(record)["exception"] = text
+        return True
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of ASCII JSON, so that nothing in it can begin a new line or colour a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname, "logger": record.name, "event": record.getMessage()}
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        return json.dumps(line, default=str)
+
+
+_redaction = Redaction()
+
+
+def start(secrets: Iterable[str] = ()) -> None:
+    """Redact on every handler of the root logger, and write JSON where a handler has no format of its own.
+
+    Safe to call again: with more secrets, or after the host has added a handler.
+    """
+    _redaction.hide(secrets)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_redaction)
+        if handler.formatter is None:
+            handler.setFormatter(JsonFormatter())
+    # It writes the headers of every request at INFO.
+    logging.getLogger("azure").setLevel(logging.WARNING)

@@ -1,0 +1,258 @@
+"""The settings: environment variables, in groups that fail one by one.
+
+A group is read on first use, by bootstrap only, so that a missing Graph secret does not stop the webhook.
+`problems()` reads them all. A field's description is its remedy, and its text in docs/reference/settings.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.engine.errors import Problem
+from shared.graph.notifications import SHORTEST_SECRET_BYTES
+from shared.settings_errors import SettingsError
+
+SHORTEST_ADMIN_KEY_BYTES = 32
+ENCRYPTION_KEY_BYTES = 32
+
+
+def _resolved(value: Any) -> Any:
+    """Azure leaves a Key Vault reference as it is when it cannot resolve it; it must never pass for the secret."""
+    if isinstance(value, str) and value.startswith("@Microsoft.KeyVault"):
+        raise ValueError("the Key Vault reference was not resolved: check the vault's access and the secret's name")
+    return value
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < SHORTEST_SECRET_BYTES:
+        raise ValueError(f"it is shorter than {SHORTEST_SECRET_BYTES} bytes")
+    return value
+
+
+def _encryption_key(value: SecretStr) -> SecretStr:
+    try:
+        size = len(base64.b64decode(value.get_secret_value(), validate=True))
+    except binascii.Error:
+        raise ValueError("it is not base64") from None
+    if size != ENCRYPTION_KEY_BYTES:
+        raise ValueError(f"it holds {size} bytes, not {ENCRYPTION_KEY_BYTES}")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        raise ValueError("it must begin with https://")
+    return value.rstrip("/")
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_resolved)]
+Key = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
+EncryptionKey = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_key)]
+Address = Annotated[str, AfterValidator(_web_address)]
+
+
+class Group(BaseSettings):
+    """Settings that are needed together; an empty variable counts as one that is not set."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, str_strip_whitespace=True
+    )
+
+
+class DatabaseSettings(Group):
+    """Where jobs live."""
+
+    url: Secret = Field(
+        alias="DATABASE_URL",
+        description="PostgreSQL connection string: postgresql://user:password@host:5432/name?sslmode=require",
+    )
+    pooler: bool = Field(
+        False,
+        alias="DATABASE_POOLER",
+        description="true when DATABASE_URL leads to a transaction pooler (PgBouncer); default false",
+    )
+
+
+class StorageSettings(Group):
+    """Where wake-ups and notifications travel: a connection string, or an address and a managed identity."""
+
+    connection_string: Secret | None = Field(
+        None,
+        alias="QueueStorage",
+        description="connection string of the storage account (or set QueueStorage__queueServiceUri)",
+    )
+    service_uri: Address | None = Field(
+        None,
+        alias="QueueStorage__queueServiceUri",
+        description="address of the queue service, https://account.queue.core.windows.net, with a managed identity",
+    )
+    account_name: str | None = Field(
+        None, alias="QueueStorage__accountName", description="not used: set QueueStorage__queueServiceUri"
+    )
+    client_id: str | None = Field(
+        None,
+        alias="QueueStorage__clientId",
+        description="client id of a user-assigned identity; the app's own identity when not set",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> StorageSettings:
+        if self.service_uri and self.account_name:
+            raise ValueError(
+                "QueueStorage__accountName: QueueStorage__queueServiceUri is set too, and which one wins differs"
+                " between the host and its libraries; remove this one"
+            )
+        if self.service_uri and self.connection_string:
+            raise ValueError("QueueStorage: QueueStorage__queueServiceUri is set too; remove one of them")
+        if not self.service_uri and not self.connection_string:
+            raise ValueError("QueueStorage: it is not set; set it or QueueStorage__queueServiceUri")
+        return self
+
+
+class WebhookSettings(Group):
+    """How Graph's notifications are told from forged ones."""
+
+    secret: Key = Field(
+        alias="WEBHOOK_SECRET",
+        description="at least 32 random bytes; signs the clientState of our subscriptions",
+    )
+    previous_secret: Key | None = Field(
+        None,
+        alias="WEBHOOK_SECRET_PREVIOUS",
+        description="the secret before a rotation, until every subscription is renewed with the new one",
+    )
+
+
+class AdminSettings(Group):
+    """Who may use the admin API."""
+
+    key: Key = Field(alias="ADMIN_KEY", description="at least 32 random bytes; the header x-admin-key carries it")
+    previous_key: Key | None = Field(
+        None, alias="ADMIN_KEY_PREVIOUS", description="the key before a rotation; valid beside the new one"
+    )
+
+
+class GraphSettings(Group):
+    """The application in Microsoft 365."""
+
+    tenant_id: str = Field(alias="GRAPH_TENANT_ID", description="the tenant's id (Entra admin centre, Overview)")
+    client_id: str = Field(alias="GRAPH_CLIENT_ID", description="the app registration's application (client) id")
+    client_secret: Secret = Field(
+        alias="GRAPH_CLIENT_SECRET",
+        description="the value (not the id) of a client secret of the app registration",
+    )
+    base_url: Address = Field(
+        "https://graph.microsoft.com/v1.0",
+        alias="GRAPH_BASE_URL",
+        description="address of Graph; default https://graph.microsoft.com/v1.0",
+    )
+    authority: Address = Field(
+        "https://login.microsoftonline.com",
+        alias="GRAPH_AUTHORITY",
+        description="address of the authority; default https://login.microsoftonline.com",
+    )
+    ca_file: str | None = Field(
+        None, alias="GRAPH_CA_FILE", description="file of certificates to trust in place of the usual ones"
+    )
+    service_account: str | None = Field(
+        None,
+        alias="GRAPH_SERVICE_ACCOUNT",
+        description="user name of the account that posts to Teams; without it teams-outbound cannot send",
+    )
+
+
+class SubscriptionSettings(Group):
+    """Where Graph reaches us."""
+
+    base_url: Address = Field(
+        alias="WEBHOOK_BASE_URL",
+        description="public base address of the app with its route prefix, https://app.example/api",
+    )
+
+
+class EncryptionSettings(Group):
+    """What seals the service account's sign-in."""
+
+    key: EncryptionKey = Field(
+        alias="ENCRYPTION_KEY", description="32 random bytes in base64; `openssl rand -base64 32` makes one"
+    )
+
+
+class OperatorSettings(Group):
+    """Who is told of dead letters; each is optional."""
+
+    chat_id: str | None = Field(None, alias="OPERATOR_CHAT_ID", description="Teams chat that dead letters are told in")
+    mail_from: str | None = Field(
+        None, alias="OPERATOR_MAIL_FROM", description="mailbox that sends the operator's mails"
+    )
+    mail_to: str | None = Field(None, alias="OPERATOR_MAIL_TO", description="address that gets the operator's mails")
+
+    @model_validator(mode="after")
+    def _whole_mail(self) -> OperatorSettings:
+        if bool(self.mail_from) != bool(self.mail_to):
+            raise ValueError("OPERATOR_MAIL_TO: it goes with OPERATOR_MAIL_FROM; set both or none")
+        return self
+
+
+GROUPS: tuple[type[Group], ...] = (
+    DatabaseSettings,
+    StorageSettings,
+    WebhookSettings,
+    AdminSettings,
+    GraphSettings,
+    SubscriptionSettings,
+    EncryptionSettings,
+    OperatorSettings,
+)
+G = TypeVar("G", bound=Group)
+
+
+def load(group: type[G]) -> G:
+    """Read one group from the environment. Raises SettingsError naming everything that is wrong with it."""
+    try:
+        return group()
+    except ValidationError as error:
+        raise SettingsError(_problems(group, error)) from None
+
+
+def problems() -> list[Problem]:
+    """Everything that is missing or wrong in any group, each with its remedy and never with a value."""
+    found: list[Problem] = []
+    for group in GROUPS:
+        try:
+            load(group)
+        except SettingsError as error:
+            found.extend(error.problems)
+    return found
+
+
+def secret_values(group: Group) -> list[str]:
+    """The secrets in a group, for the logs to hide."""
+    values: Mapping[str, Any] = dict(group)
+    return [value.get_secret_value() for value in values.values() if isinstance(value, SecretStr)]
+
+
+def _problems(group: type[Group], error: ValidationError) -> list[Problem]:
+    remedies = {field.alias: field.description for field in group.model_fields.values()}
+    found = []
+    for entry in error.errors(include_url=False, include_input=False, include_context=False):
+        reason = "it is not set" if entry["type"] == "missing" else entry["msg"].removeprefix("Value error, ")
+        if entry["loc"]:
+            name = str(entry["loc"][0])
+            found.append(Problem(name, f"{reason}; {remedies[name]}"))
+        else:  # of several variables together: the text begins with the one to change
+            found.append(Problem(*reason.split(": ", 1)))
+    return found
