@@ -57,11 +57,15 @@ def make(out: Path) -> bool:
     if _made_from(file) == made_from:
         return False
     install(INSTALLED)
-    types, declarations = generate(INSTALLED)
-    schemas = {"made_from": made_from, "definitions": transform(types, declarations)}
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(schemas, separators=(",", ":")))
-    new.replace(file)
+    with INSTALLED.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _made_from(file) == made_from:
+            return False
+        types, declarations = generate(INSTALLED)
+        schemas = {"made_from": made_from, "definitions": transform(types, declarations)}
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(schemas, separators=(",", ":")))
+        new.replace(file)
     return True
 
 
