@@ -149,12 +149,12 @@ class FakeGraph:
         *,
         method: str | None = None,
         path: str | None = None,
-        body: str | None = None,
+        request_body: str | None = None,
         times: int = 1,
         **fault: Any,
     ) -> int:
         """The next `times` requests that match fail; `fault` may hold status, headers, body, seconds. Its id."""
-        match = {"method": method, "path": path, "body": body}
+        match = {"method": method, "path": path, "body": request_body}
         wanted = {"match": match, "times": times, "fault": {"kind": kind, **fault}}
         return int(self.control("POST", "faults", wanted)["id"])
 

@@ -36,7 +36,7 @@ def test_a_status_with_retry_after_comes_so_often(graph: FakeGraph, user: Client
 
 def test_a_fault_meets_only_what_it_names(graph: FakeGraph, user: Client, app: Client) -> None:
     date = "Wed, 25 Nov 2026 10:00:00 GMT"
-    graph.add_fault("status", status=503, body="🚚", headers={"Retry-After": date})
+    graph.add_fault("status", status=503, request_body="🚚", headers={"Retry-After": date})
     assert app.get(MESSAGES).status_code == 200
     escaped = json.dumps(HELLO, ensure_ascii=True).encode()
     answer = user.call("POST", CHAT_PATH, data=escaped, headers={"Content-Type": "application/json"})
