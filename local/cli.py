@@ -186,9 +186,13 @@ def env() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database up to date."""
+    from shared.postgres.migrate import MigrationError
     from shared.postgres.migrate import migrate as apply
 
-    applied = apply(os.environ.get("DATABASE_URL") or _settings()["DATABASE_URL"])
+    try:
+        applied = apply(os.environ.get("DATABASE_URL") or _settings()["DATABASE_URL"])
+    except MigrationError as error:
+        _fail(str(error))
     print(f"Applied: {', '.join(applied)}." if applied else "The database is up to date.")
 
 

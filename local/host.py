@@ -57,8 +57,8 @@ class Host:
         keys = {level: settings.get(name) or secrets.token_urlsafe(32) for level, name in names.items()}
         prefix = extensions.get("http", {}).get("routePrefix", "api").strip("/")
         app = make_app(self._triggered_by("httpTrigger"), prefix, keys, self._pool.invoke)
-        options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": 120}
-        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", **options))
+        options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+        self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", timeout_keep_alive=120, **options))
         self._socket = socket.create_server(("127.0.0.1", port), backlog=256)
         # Inherited by its connections, on which asyncio does not set it: 44 ms an answer otherwise.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -280,13 +280,16 @@ class Stack:
     def _migrate(self) -> None:
         import psycopg
 
-        from shared.postgres.migrate import migrate
+        from shared.postgres.migrate import MigrationError, migrate
 
         with psycopg.connect(self.postgres.dsn, autocommit=True) as connection:
             query = "SELECT 1 FROM pg_database WHERE datname = %s"
             if connection.execute(query, [DATABASE]).fetchone() is None:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
-        migrate(self.database_url)
+        try:
+            migrate(self.database_url)
+        except MigrationError as error:
+            raise ProcessError(f"{error} (to start with an empty database: ./dev reset)") from error
 
     def _create_queues(self) -> None:
         from shared.handlers.registry import QUEUES
