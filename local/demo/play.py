@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from local.stack import Stack, temporary_folder
 
 def run(json_file: Path | None, keep: bool) -> int:
     """Play the scenario; 0 when everything happened as expected, 1 otherwise."""
-    console = Console(soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     started = time.monotonic()
     with temporary_folder("demo", keep=lambda: keep) as folder:
         console.print("Starting PostgreSQL, Azurite, the fake Graph and the function host …")
@@ -38,10 +39,8 @@ def run(json_file: Path | None, keep: bool) -> int:
             if json_file is not None:
                 report.write(json_file, seconds)
             failed = sum(not line.ok for line in report.lines)
-            verdict = (
-                f"[red]{failed} of {len(report.lines)} differ[/red]" if failed else "[green]All as expected[/green]"
-            )
-            console.print(f"\n{verdict}: {len(report.lines) - failed} of {len(report.lines)} in {seconds:.0f} s.")
+            verdict = "[red]Not as expected[/red]" if failed else "[green]All as expected[/green]"
+            console.print(f"\n{verdict}: {len(report.lines) - failed} of {len(report.lines)} lines, {seconds:.0f} s.")
             return 0 if report.ok else 1
         finally:
             if keep:

@@ -42,15 +42,17 @@ class Report:
 
     def expect(self, step: int, what: str, expected: Any, happened: Any) -> bool:
         """Record one comparison; both sides are shown as text, and compared as they are."""
-        ok = bool(expected == happened)
+        return self.judge(step, what, str(expected), str(happened), ok=bool(expected == happened))
+
+    def judge(self, step: int, what: str, expected: str, happened: str, *, ok: bool) -> bool:
+        """Record a comparison that the caller has made."""
         now = time.monotonic()
-        line = Line(step, what, str(expected), str(happened), ok, round(now - self._mark, 2))
+        self.lines.append(Line(step, what, expected, happened, ok, round(now - self._mark, 2)))
         self._mark = now
-        self.lines.append(line)
         sign = "[green]✓[/green]" if ok else "[red]✗[/red]"
-        self.console.print(f"   {sign} {escape(what)}: {escape(str(happened))}", highlight=False)
+        self.console.print(f"   {sign} {escape(what)}: {escape(happened)}", highlight=False)
         if not ok:
-            self.console.print(f"     expected: {escape(str(expected))}", highlight=False)
+            self.console.print(f"     expected: {escape(expected)}", highlight=False)
         return ok
 
     def wait(self, step: int, what: str, expected: Any, look: Callable[[], Any]) -> bool:
@@ -68,7 +70,7 @@ class Report:
 
     def table(self) -> Table:
         table = Table(title="Expected and happened", show_lines=False)
-        for name in ("", "What", "Expected", "Happened", "s"):
+        for name in ("Step", "What", "Expected", "Happened", "s"):
             table.add_column(name, justify="right" if name == "s" else "left", overflow="fold")
         last = 0
         for line in self.lines:

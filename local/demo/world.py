@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -20,12 +19,12 @@ class World:
         self.stack = stack
         self.graph = stack.graph
 
-    # ------------------------------------------------------------------ the fleet application
+    # The fleet application
 
     def sql(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         """One statement in a transaction of its own, on a connection of its own."""
         with psycopg.connect(self.stack.database_url) as conn:
-            cursor = conn.execute(statement.encode(), arguments)
+            cursor = conn.execute(statement.encode(), arguments or None)
             return cursor.fetchall() if cursor.description else []
 
     def count(self, statement: str, *arguments: object) -> int:
@@ -36,45 +35,37 @@ class World:
         return requests.post(f"{self.stack.host_url}/queue/{queue}/jobs", json=body, headers=headers, timeout=10)
 
     def job(self, job_id: object) -> dict[str, Any]:
-        [row] = self.sql(
-            "select state, attempt, error_class, error_message, attempts, leased_by from queue.jobs where id = %s",
-            job_id,
-        )
-        return dict(
-            zip(("state", "attempt", "error_class", "error_message", "attempts", "leased_by"), row, strict=True)
-        )
+        columns = ("state", "attempt", "error_class", "error_message", "attempts", "leased_by")
+        [row] = self.sql(f"select {', '.join(columns)} from queue.jobs where id = %s", job_id)
+        return dict(zip(columns, row, strict=True))
 
-    # ------------------------------------------------------------------ the far end
+    # The far end
 
-    def sent_mails(self, subject: str) -> int:
-        """How many mails of this subject the service account's mailbox has sent."""
-        return sum(
-            mail["subject"] == subject and mail["folder"].lower() == "sentitems"
-            for mail in self.graph.control("GET", f"mailbox/{samples.DISPATCH}")
-        )
+    def sent(self, subject: str) -> str:
+        """How many mails of this subject the dispatcher's mailbox has sent, and the names of what is attached."""
+        mails = [one for one in self.graph.mailbox(samples.DISPATCH, "sentitems") if one["subject"] == subject]
+        names = [attachment["name"] for mail in mails for attachment in mail["attachments"]]
+        return ", ".join([str(len(mails)), *names])
 
     def chat_texts(self) -> list[str]:
         """The chat's messages, oldest first, without our invisible markers."""
-        return [
-            plain(message["body"]["content"]) for message in self.graph.control("GET", f"chat/{samples.CHAT}/messages")
-        ]
+        return [plain(message["body"]["content"]) for message in self.graph.chat_messages(samples.CHAT)]
 
     def chat_count(self, text: str) -> int:
         return sum(text in content for content in self.chat_texts())
 
     def requests(self, method: str, path: str) -> list[dict[str, Any]]:
         """What Graph was asked, oldest first; `path` is a regular expression."""
-        found = self.graph.control("GET", "requests")
-        return [one for one in found if one["method"] == method and re.search(path, one["path"])]
+        return [one for one in self.graph.requests() if one["method"] == method and re.search(path, one["path"])]
 
     def fault(self, times: int = 1, *, body: str | None = None, path: str | None = None, **fault: Any) -> None:
         match = {"method": "POST"} | ({"body": body} if body else {}) | ({"path": path} if path else {})
         self.graph.control("POST", "faults", {"match": match, "times": times, "fault": fault})
 
+    def has_put_back(self) -> bool:
+        """Whether a worker said that it put a message back because the database was away."""
+        return "message.put_back" in (self.stack.logs / "host.log").read_text("utf-8", "replace")
+
 
 def plain(html: str) -> str:
     return re.sub(r"<[^>]*>", "", html)
-
-
-def shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
