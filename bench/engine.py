@@ -126,15 +126,21 @@ def _run(bench: Bench, scale: float) -> None:
     def n(jobs: int) -> int:
         return max(1000, int(jobs * scale) // 1000 * 1000)
 
+    def one(jobs: int) -> None:
+        bench.plain_take(jobs, 1)
+
+    def hundred(jobs: int) -> None:
+        bench.plain_take(jobs, 100)
+
     phases: list[tuple[str, Callable[[int], None], Callable[[int], None], int, int]] = [
         ("enqueue one by one", bench.plain_insert, bench.enqueue, n(4000), 1),
         ("enqueue, 10 callers", bench.plain_insert, bench.enqueue, n(8000), 10),
         ("enqueue, 1000 a call", bench.plain_bulk, bench.enqueue_bulk, n(60_000), 1),
-        ("process one by one", lambda k: bench.plain_take(k, 1), lambda k: bench.process(k, 1), n(2000), 1),
-        ("process one by one, 10 threads", lambda k: bench.plain_take(k, 1), lambda k: bench.process(k, 1), n(4000), 10),
-        ("process 100 a claim", lambda k: bench.plain_take(k, 100), lambda k: bench.process(k, 100), n(30_000), 1),
-        ("process 100 a claim, 2 threads", lambda k: bench.plain_take(k, 100), lambda k: bench.process(k, 100), n(30_000), 2),
-    ]  # fmt: skip
+        ("process one by one", one, lambda jobs: bench.process(jobs, 1), n(2000), 1),
+        ("process one by one, 10 threads", one, lambda jobs: bench.process(jobs, 1), n(4000), 10),
+        ("process 100 a claim", hundred, lambda jobs: bench.process(jobs, 100), n(30_000), 1),
+        ("process 100 a claim, 2 threads", hundred, lambda jobs: bench.process(jobs, 100), n(30_000), 2),
+    ]
     print("| phase | plain SQL, jobs/s | engine, jobs/s | ratio |\n|---|---|---|---|")
     for name, plain, ours, jobs, threads in phases:
         figures = [(timed(plain, jobs, threads), timed(ours, jobs, threads)) for _ in range(ROUNDS)]
