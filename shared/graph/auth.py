@@ -121,6 +121,7 @@ class _Tokens(ABC):
         self._held: _Held | None = None
         self._failed = False
         self._held_back: tuple[float, TokenFailure] | None = None
+        self._client: msal.ConfidentialClientApplication | None = None
 
     def token(self, *, refused: str | None = None, claims: str | None = None) -> str:
         """See TokenSource. Raises TokenUnavailable, TokenRefused or SignInRequired."""
@@ -144,7 +145,9 @@ class _Tokens(ABC):
         if self._held_back is not None and self._clock() < self._held_back[0]:
             raise self._held_back[1].with_traceback(None)
         if self._failed:
+            # A new client as well: MSAL's telemetry keeps the last errors, and fails itself on some of them.
             self._http_cache.clear()
+            self._client = None
         self._failed, self._held, self._held_back = True, None, None
         try:
             result = _guarded(self._http, lambda: self._acquire(fresh=fresh, claims=claims))
@@ -192,8 +195,6 @@ class _Tokens(ABC):
 class AppTokens(_Tokens):
     """The application's own tokens (client credentials), for mail and for reading."""
 
-    _client: msal.ConfidentialClientApplication | None = None
-
     def _acquire(self, *, fresh: bool, claims: str | None) -> dict[str, Any]:
         if self._client is None:
             self._client = self._confidential()
@@ -226,7 +227,6 @@ class DelegatedTokens(_Tokens):
         self._cipher = cipher
         self._command = sign_in_command
         self._cache = msal.SerializableTokenCache()
-        self._client: msal.ConfidentialClientApplication | None = None
         self._user_id: str | None = None
 
     def user_id(self) -> str | None:
@@ -243,7 +243,7 @@ class DelegatedTokens(_Tokens):
         if stored is None:
             raise self._sign_in_required("nobody has signed in yet.")
         result = self._redeem(stored, fresh=fresh, claims=claims)
-        if result.get("error") == "invalid_grant":
+        if _error(result) == "invalid_grant":
             # Another worker may have redeemed the refresh token, or someone signed in, since we loaded.
             newer = self._load()
             if newer is not None and newer.version != stored.version:
@@ -284,7 +284,7 @@ class DelegatedTokens(_Tokens):
         return [entry for entry in entries if str(entry.get("username", "")).lower() == wanted]
 
     def _refusal(self, result: dict[str, Any]) -> TokenFailure:
-        if result.get("error") in _SIGN_IN and not _is_transient(self._http, result):
+        if _error(result) in _SIGN_IN and not _is_transient(self._http, result):
             return self._sign_in_required(_text(result))
         return _refused(self._http, result)
 
@@ -367,7 +367,7 @@ def _guarded(http: _Http, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _is_transient(http: _Http, result: dict[str, Any]) -> bool:
-    return http.throttled or result.get("error") in _TRANSIENT or bool(_TRANSIENT_CODES & set(_codes(result)))
+    return http.throttled or _error(result) in _TRANSIENT or bool(_TRANSIENT_CODES & set(_codes(result)))
 
 
 def _refused(http: _Http, result: dict[str, Any]) -> TokenFailure:
@@ -378,6 +378,12 @@ def _refused(http: _Http, result: dict[str, Any]) -> TokenFailure:
     return TokenRefused(f"The authority refuses: {_text(result)}", remedy=remedy, codes=codes)
 
 
+def _error(result: dict[str, Any]) -> str:
+    """The OAuth error; "" where a gateway answered in a form of its own."""
+    error = result.get("error")
+    return error if isinstance(error, str) else ""
+
+
 def _codes(result: dict[str, Any]) -> tuple[int, ...]:
     codes = result.get("error_codes")
     return tuple(code for code in codes if isinstance(code, int)) if isinstance(codes, list) else ()
@@ -385,5 +391,5 @@ def _codes(result: dict[str, Any]) -> tuple[int, ...]:
 
 def _text(result: dict[str, Any]) -> str:
     """The description without its trailing trace ids, which have lines of their own."""
-    text = str(result.get("error_description") or result.get("error") or "no reason given").strip()
+    text = str(result.get("error_description") or _error(result) or "no reason given").strip()
     return text.split("\n")[0].split(" Trace ID:")[0].strip()[:300]

@@ -1,0 +1,246 @@
+"""The handlers wired to the fake Graph over HTTPS, and a small engine that runs a job to its end."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Literal
+from uuid import uuid4
+
+import pytest
+
+from local.fake_graph import schemas
+from local.fake_graph.process import FakeGraph
+from local.fake_graph.state import CLIENT, SECRET, TENANT
+from shared.engine.backoff import decide
+from shared.engine.classify import classify
+from shared.engine.context import Context, Handler
+from shared.engine.job import Attempt, Completed, Dead, ErrorClass, Job
+from shared.graph.auth import Application, AppTokens, DelegatedTokens, sign_in
+from shared.graph.client import GraphClient
+from shared.graph.mail import MailClient
+from shared.graph.session import GraphSession
+from shared.graph.subscriptions import SubscriptionClient
+from shared.graph.teams import TeamsClient
+from shared.graph.token_cache import CacheCipher, Sealed, StoredCache
+from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
+from shared.handlers.services import Communication
+
+DISPATCH = "dispatch@fleet.example"
+DRIVER = "alex.driver@fleet.example"
+SERVICE = "queue@fleet.example"
+DRIVER_ID = "aaaaaaaa-0000-4000-8000-000000000002"
+CHAT = "19:dispatch@thread.v2"
+TEAM = "bbbbbbbb-0000-4000-8000-000000000001"
+CHANNEL = "19:alerts@thread.tacv2"
+KEY = bytes(range(32))
+SCHEMAS = schemas.HOME / "graph-schemas"
+
+
+class Killed(BaseException):
+    """The worker's process ends here, as by SIGKILL: no handler of exceptions sees it."""
+
+
+class KillableSession(GraphSession):
+    """Dies before or after the n-th request to Graph (not to the authority); the first is number 1."""
+
+    number = 0
+    kill_at: tuple[int, Literal["before", "after"]] | None = None
+
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+        if "/v1.0/" not in str(url):
+            return super().request(method, url, *args, **kwargs)
+        self.number += 1
+        if self.kill_at == (self.number, "before"):
+            raise Killed
+        answer = super().request(method, url, *args, **kwargs)
+        if self.kill_at == (self.number, "after"):
+            raise Killed
+        return answer
+
+
+class MemoryStore:
+    """A TokenCacheStore in memory."""
+
+    def __init__(self) -> None:
+        self.caches: dict[str, StoredCache] = {}
+        self.loads = 0
+
+    def load(self, account: str) -> StoredCache | None:
+        self.loads += 1
+        return self.caches.get(account)
+
+    def save(self, account: str, sealed: Sealed, expected_version: int | None) -> bool:
+        known = self.caches.get(account)
+        if (known.version if known else None) != expected_version:
+            return False
+        self.caches[account] = StoredCache(sealed, (expected_version or 0) + 1)
+        return True
+
+
+class MemoryLog:
+    """A CommunicationLog in memory; may die before or after it records."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str, str], Communication] = {}
+        self.deleted: list[str] = []
+        self.kill: Literal["before", "after"] | None = None
+
+    def record(self, message: Communication) -> bool:
+        if self.kill == "before":
+            raise Killed
+        key = (message.channel, message.direction, message.external_id)
+        is_new = key not in self.rows
+        self.rows[key] = message
+        if self.kill == "after":
+            raise Killed
+        return is_new
+
+    def mark_deleted(self, channel: str, external_id: str, deleted_at: datetime | None) -> bool:
+        self.deleted.append(external_id)
+        return (channel, "in", external_id) in self.rows
+
+    @property
+    def only(self) -> Communication:
+        assert len(self.rows) == 1
+        return next(iter(self.rows.values()))
+
+
+@dataclass
+class Run:
+    """How a job went: its ended attempts, and its result or the failure that it died of."""
+
+    job: Job
+    attempts: list[Attempt] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    dead: Dead | None = None
+    delays: list[timedelta] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[ErrorClass | None]:
+        return [attempt.error_class for attempt in self.attempts]
+
+
+@dataclass
+class Wired:
+    """Everything that talks to one fake Graph."""
+
+    graph: FakeGraph
+    session: KillableSession
+    application: Application
+    store: MemoryStore
+    log: MemoryLog
+    app_tokens: AppTokens
+    tokens: DelegatedTokens
+    mail: MailClient
+    teams: TeamsClient
+    subscriptions: SubscriptionClient
+
+    def handler(self, queue: str) -> Handler:
+        match queue:
+            case "teams-outbound":
+                return teams_outbound.TeamsOutbound(self.teams, self.log, SERVICE)
+            case "outlook-outbound":
+                return outlook_outbound.OutlookOutbound(self.mail, self.log)
+            case "teams-inbound":
+                return teams_inbound.TeamsInbound(self.teams, self.log)
+        return outlook_inbound.OutlookInbound(self.mail, self.log)
+
+    def run(self, queue: str, payload: Any, between: Callable[[], None] | None = None) -> Run:
+        """Run a job as the engine does, without its waits; `between` is called after each failed attempt."""
+        job = Job(uuid4(), queue, "", 1, 5, uuid4())
+        run = Run(job)
+        for _ in range(20):
+            started, context = datetime.now(UTC), Context()
+            try:
+                done = self.handler(queue)(run.job, payload, context)
+            except Killed:
+                self.session.kill_at = self.log.kill = None
+                self._ended(run, started, ErrorClass.WORKER_LOST, {})
+            except Exception as error:  # noqa: BLE001 - as the worker does
+                failure = classify(error)
+                outcome = decide(run.job, failure, Random(1))
+                if isinstance(outcome, Dead):
+                    run.dead, run.details = outcome, context.details | failure.details
+                    return run
+                run.delays.append(outcome.delay)
+                self._ended(run, started, failure.error_class, context.details | failure.details)
+            else:
+                assert isinstance(done, Completed)
+                run.result, run.details = done.result, context.details
+                return run
+            if between:
+                between()
+        raise AssertionError("the job does not end")
+
+    @staticmethod
+    def _ended(run: Run, started: datetime, error_class: ErrorClass, details: dict[str, Any]) -> None:
+        number = run.job.attempt
+        run.attempts.append(Attempt(number, started, datetime.now(UTC), "w", "failed", error_class, "", details))
+        run.job = replace(run.job, attempt=number + 1, attempts=tuple(run.attempts))
+
+    def sent(self, method: str = "POST", path: str = "/send") -> list[dict[str, Any]]:
+        """Recorded requests of this method whose path ends so."""
+        return [r for r in self.graph.requests() if r["method"] == method and r["path"].endswith(path)]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGraph]:
+    schemas.make(SCHEMAS)
+    with FakeGraph(tmp_path_factory.mktemp("graph"), SCHEMAS) as graph:
+        yield graph
+
+
+@pytest.fixture
+def graph(server: FakeGraph) -> FakeGraph:
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def cipher() -> CacheCipher:
+    return CacheCipher(KEY)
+
+
+@pytest.fixture
+def wired(graph: FakeGraph, cipher: CacheCipher) -> Iterator[Wired]:
+    """Signed in and ready; afterwards, no request may have broken Graph's contract."""
+    session = KillableSession(ca_file=str(graph.ca_file), read_seconds=2, total_seconds=4)
+    application = Application(TENANT, CLIENT, SECRET, graph.authority)
+    store = MemoryStore()
+    sign_in_service(graph, session, application, store, cipher)
+    app_tokens = AppTokens(application, session)
+    tokens = DelegatedTokens(application, session, account=SERVICE, store=store, cipher=cipher)
+    reader = GraphClient(session, app_tokens, graph.graph_url)
+    poster = GraphClient(session, tokens, graph.graph_url)
+    teams = TeamsClient(reader, poster, tokens.user_id)
+    yield Wired(
+        graph, session, application, store, MemoryLog(), app_tokens, tokens, MailClient(reader), teams,
+        SubscriptionClient(reader),
+    )  # fmt: skip
+    session.close()
+    assert graph.violations() == []
+
+
+def sign_in_service(
+    graph: FakeGraph,
+    session: GraphSession,
+    application: Application,
+    store: MemoryStore,
+    cipher: CacheCipher,
+    user: str = SERVICE,
+) -> str:
+    """The service account signs in; the person enters the code as soon as it shows."""
+
+    def enter(text: str) -> None:
+        graph.approve(text.split("enter the code ")[1].split()[0], user)
+
+    return sign_in(application, session, account=SERVICE, store=store, cipher=cipher, show=enter)
+
+
+def base64_of(content: bytes) -> str:
+    return base64.b64encode(content).decode()
