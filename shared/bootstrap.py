@@ -427,6 +427,7 @@ def _load(group: type[G]) -> G:
     from shared import logs
     from shared.settings import load, secret_values
 
+    logs.start()
     settings = load(group)
     logs.start(secret_values(settings))
     return settings

@@ -1,0 +1,212 @@
+"""The admin API: who gets in, what is refused and how, and what an enqueue is answered with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from functions.admin import KEY_HEADER, enqueue_jobs, show_job
+from shared.access import MOST_REFUSALS, AdminAccess
+from shared.engine.enqueue import Producer
+from shared.engine.errors import StoreUnavailableError
+from shared.engine.job import JobState
+from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.handlers.loading import parse_payload
+from shared.handlers.registry import QUEUES
+from tests.unit.functions.requests import assert_problem, document, request
+
+KEY, PREVIOUS = "k" * 40, "p" * 40
+JSON = {"content-type": "application/json", KEY_HEADER: KEY}
+CHAT = {"chatId": "19:dispatch@thread.v2", "content": "on my way"}
+
+
+@pytest.fixture
+def store(built: dict[str, Any]) -> MemoryStore:
+    closed = {name: spec.closed for name, spec in QUEUES.items() if spec.closed}
+    built["store"] = store = MemoryStore(list(QUEUES), closed)
+    built["producer"] = Producer(store, MemoryTransport(), QUEUES, parse_payload)
+    built["admin_access"] = AdminAccess(KEY, PREVIOUS)
+    return store
+
+
+def post(body: Any, queue: str = "teams-outbound", headers: dict[str, str] | None = None) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return enqueue_jobs(
+        request(path=f"/queue/{queue}/jobs", body=raw, route={"queue": queue}, headers=JSON | (headers or {}))
+    )
+
+
+def get(job_id: str, headers: dict[str, str] | None = None) -> Any:
+    return show_job(request("GET", f"/queue/jobs/{job_id}", route={"id": job_id}, headers=headers or JSON))
+
+
+def test_a_job_is_stored_and_answered_with_its_id_and_address(store: MemoryStore) -> None:
+    response = post({"payload": CHAT, "priority": 1, "correlationId": "c1", "idempotencyKey": "i1"})
+    assert response.status_code == 202
+    answer = document(response)
+    assert answer["created"] is True
+    assert response.headers["Location"] == f"/api/queue/jobs/{answer['id']}"
+    job = store.get(UUID(answer["id"]))
+    assert job is not None
+    assert (job.priority, job.correlation_id, job.payload) == (1, "c1", CHAT)
+
+
+def test_the_same_idempotency_key_again_gives_the_same_job(store: MemoryStore) -> None:
+    first, second = (document(post({"payload": CHAT, "idempotencyKey": "i1"})) for _ in range(2))
+    assert first["id"] == second["id"]
+    assert (first["created"], second["created"]) == (True, False)
+
+
+def test_a_list_is_stored_whole(store: MemoryStore) -> None:
+    response = post([{"payload": CHAT}, {"payload": CHAT, "delaySeconds": 3600}])
+    assert response.status_code == 202
+    jobs = [store.get(UUID(job["id"])) for job in document(response)["jobs"]]
+    assert [job.state for job in jobs if job] == [JobState.READY, JobState.SCHEDULED]
+
+
+def test_one_wrong_job_of_a_list_refuses_all_and_is_named(store: MemoryStore) -> None:
+    response = post(
+        [{"payload": CHAT}, {"payload": {"chatId": "x", "pickle": 1}}, 5, {"payload": CHAT, "priority": 11}]
+    )
+    fields = {error["field"] for error in assert_problem(response, 422)["errors"]}
+    assert {"1.payload.pickle", "2", "3.priority"} <= fields
+    assert store.runnable(10) == {}
+
+
+@pytest.mark.parametrize("body", [[], [{"payload": CHAT}] * 1001], ids=["none", "too many"])
+def test_a_list_has_one_to_a_thousand_jobs(store: MemoryStore, body: Any) -> None:
+    assert_problem(post(body), 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "payload"),
+        ({"payload": "x"}, "payload"),
+        ({"payload": CHAT, "priority": 0}, "priority"),
+        ({"payload": CHAT, "priority": True}, "priority"),
+        ({"payload": CHAT, "runAt": "tomorrow"}, "runAt"),
+        ({"payload": CHAT, "runAt": "2026-11-25T08:00:00"}, "runAt"),
+        ({"payload": CHAT, "delaySeconds": 1e300}, "delaySeconds"),
+        ({"payload": CHAT, "delaySeconds": 1, "runAt": "2026-11-25T08:00:00Z"}, "runAt"),
+        ({"payload": CHAT, "idempotencyKey": "a\x00b"}, "idempotencyKey"),
+        ({"payload": CHAT, "correlationId": "x\r\nforged"}, "correlationId"),
+        ({"payload": CHAT, "task": "os.system"}, "task"),
+        ({"payload": CHAT | {"chatId": None}}, "payload"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_wrong_field_is_named_in_a_problem_document(store: MemoryStore, body: Any, field: str) -> None:
+    found = assert_problem(post(body), 422)
+    assert field in [error["field"] for error in found["errors"]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b'{"payload": NaN}', b"[" * 100_000, b'{"payload": ' + b"9" * 5000 + b"}", b"5", b"null"],
+    ids=lambda body: repr(body[:16]),
+)
+def test_a_body_that_is_no_json_object_is_refused(store: MemoryStore, body: bytes) -> None:
+    assert_problem(post(body), 422)
+
+
+def test_nul_and_lone_surrogates_in_a_payload_are_no_error(store: MemoryStore) -> None:
+    assert post(rb'{"payload": {"chatId": "19:x@thread.v2", "content": "a\u0000b\ud83d"}}').status_code in (202, 422)
+
+
+def test_an_unknown_queue_is_404_and_a_closed_one_409_with_the_reason(store: MemoryStore) -> None:
+    for name in ('x"; DROP TABLE jobs;--', "Foo", "x" * 300, "{a}'--", "%s", "%(x)s"):
+        assert_problem(post({"payload": {}}, queue=name), 404)
+    assert QUEUES["sync"].closed in assert_problem(post({"payload": {}}, queue="sync"), 409)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": ""}, 415),
+        ({"content-encoding": "gzip"}, 415),
+        ({"content-type": "Application/JSON; charset=utf-8"}, 202),
+    ],
+)
+def test_only_plain_json_is_taken(store: MemoryStore, headers: dict[str, str], status: int) -> None:
+    assert post({"payload": CHAT}, headers=headers).status_code == status
+
+
+def test_a_body_over_the_limit_is_refused(store: MemoryStore) -> None:
+    assert_problem(post(b" " * (16 * 1024 * 1024 + 1)), 413)
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", "k" * 39, "k" * 41, "é", "\xe9" * 40, "\ud83d", "K" * 40])
+def test_a_wrong_key_gets_the_same_401_and_nothing_happens(store: MemoryStore, key: str | None) -> None:
+    headers = {"content-type": "application/json"} | ({KEY_HEADER: key} if key is not None else {})
+    response = enqueue_jobs(request(body=b"{}", route={"queue": "teams-outbound"}, headers=headers))
+    assert response.get_body() == get("x", {KEY_HEADER: "other"}).get_body()
+    assert_problem(response, 401)
+
+
+def test_the_key_is_taken_from_the_header_only(store: MemoryStore) -> None:
+    params = {KEY_HEADER: KEY, "code": KEY}
+    assert_problem(enqueue_jobs(request(body=b"{}", params=params, route={"queue": "teams-outbound"})), 401)
+
+
+def test_the_previous_key_is_good_during_a_rotation(store: MemoryStore) -> None:
+    assert post({"payload": CHAT}, headers={KEY_HEADER: PREVIOUS}).status_code == 202
+
+
+def test_guessing_is_slowed_and_logged_and_the_right_key_still_works(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    statuses = [get("x", {KEY_HEADER: f"guess-{number}"}).status_code for number in range(MOST_REFUSALS + 5)]
+    assert statuses == [401] * MOST_REFUSALS + [429] * 5
+    assert sum(record.message == "admin.key_refused" for record in caplog.records) == MOST_REFUSALS
+    assert any(record.message == "admin.key_guessing" for record in caplog.records)
+    assert "guess-1" not in caplog.text
+    assert post({"payload": CHAT}).status_code == 202
+
+
+@pytest.mark.parametrize("value", [None, "", "x" * 31])
+def test_without_a_usable_key_in_the_settings_nobody_gets_in(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("ADMIN_KEY", value)
+    for key in ("", value or "", "None"):
+        assert_problem(get(str(uuid4()), {KEY_HEADER: key}), 503)
+    assert any("ADMIN_KEY" in getattr(r, "error", "") and r.levelno == logging.ERROR for r in caplog.records)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+def test_other_methods_are_405_on_every_address(store: MemoryStore, method: str) -> None:
+    assert_problem(enqueue_jobs(request(method, headers=JSON, route={"queue": "teams-outbound"})), 405)
+    assert_problem(show_job(request(method, headers=JSON, route={"id": "x"})), 405)
+
+
+def test_a_job_is_shown_with_its_state_and_attempts(store: MemoryStore) -> None:
+    job_id = document(post({"payload": CHAT}))["id"]
+    shown = document(get(job_id))
+    assert (shown["id"], shown["state"], shown["queue"]) == (job_id, "ready", "teams-outbound")
+    assert (shown["payload"], shown["attempts"]) == (CHAT, [])
+
+
+@pytest.mark.parametrize("job_id", ["x", "", "1' or '1'='1", str(uuid4())])
+def test_an_unknown_job_is_404(store: MemoryStore, job_id: str) -> None:
+    assert_problem(get(job_id), 404)
+
+
+def test_while_the_database_is_away_the_answer_is_503_without_details(
+    store: MemoryStore, built: dict[str, Any]
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailableError("postgresql://user:hidden@host")
+
+    store.get = away  # type: ignore[method-assign]
+    store.enqueue = away  # type: ignore[method-assign]
+    for response in (get(str(uuid4())), post({"payload": CHAT})):
+        assert_problem(response, 503)
+        assert b"hidden" not in response.get_body()
+        assert response.headers["Retry-After"]

@@ -1,0 +1,82 @@
+"""Health: cheap, public, and it names what lacks."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from functions.health import show_health
+from shared.engine.errors import Problem, StoreUnavailableError, TransportUnavailableError
+from shared.monitoring.health import CACHE_SECONDS, Health
+from tests.unit.functions.requests import assert_problem, document, request
+
+
+class Part:
+    """Counts how often it is reached; raises `error` if there is one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.reached = 0
+
+    def __call__(self) -> None:
+        self.reached += 1
+        if self.error:
+            raise self.error
+
+
+def test_everything_there_is_200(built: dict[str, Any]) -> None:
+    built["health"] = Health({"database": Part(), "storage": Part()}, list)
+    response = show_health(request("GET"))
+    assert response.status_code == 200
+    assert document(response) == {"status": "ok", "checks": {"database": "ok", "storage": "ok"}, "settings": []}
+
+
+def test_what_is_away_is_named_without_its_address(built: dict[str, Any]) -> None:
+    away = StoreUnavailableError('connection to "10.0.0.5" failed for user "hidden"')
+    built["health"] = Health({"database": Part(away), "storage": Part(TransportUnavailableError("x"))}, list)
+    response = show_health(request("GET"))
+    assert response.status_code == 503
+    assert document(response)["checks"] == {"database": "away", "storage": "away"}
+    assert b"hidden" not in response.get_body()
+
+
+def test_missing_settings_are_named_with_their_remedy_and_without_any_settings() -> None:
+    response = show_health(request("GET"))
+    assert response.status_code == 503
+    found = document(response)
+    assert found["checks"] == {"database": "not configured", "storage": "not configured"}
+    assert {"DATABASE_URL", "QueueStorage", "WEBHOOK_SECRET", "ADMIN_KEY", "GRAPH_CLIENT_SECRET"} <= {
+        setting["name"] for setting in found["settings"]
+    }
+
+
+def test_values_of_settings_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADMIN_KEY", "WEBHOOK_SECRET", "ENCRYPTION_KEY", "DATABASE_POOLER", "GRAPH_BASE_URL"):
+        monkeypatch.setenv(name, "hidden-value")
+    assert b"hidden-value" not in show_health(request("GET")).get_body()
+
+
+def test_wrong_settings_make_it_503_although_all_parts_answer(built: dict[str, Any]) -> None:
+    built["health"] = Health({"database": Part()}, lambda: [Problem("ADMIN_KEY", "it is not set")])
+    assert show_health(request("GET")).status_code == 503
+
+
+def test_many_askers_cause_one_look_and_a_later_one_looks_again() -> None:
+    now, part = [0.0], Part()
+    health = Health({"database": part}, list, lambda: now[0])
+    threads = [threading.Thread(target=health.report) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert part.reached == 1
+    now[0] = CACHE_SECONDS
+    health.report()
+    assert part.reached == 2
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_405(method: str) -> None:
+    assert_problem(show_health(request(method)), 405)

@@ -1,0 +1,52 @@
+"""Payloads of the queues that are closed: good ones are read, wrong ones name the field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.engine.errors import PayloadError
+from shared.handlers.loading import parse_payload
+
+GOOD: list[tuple[str, dict[str, Any]]] = [
+    ("notifications", {"userIds": ["u1"], "title": "Late", "channel": "push", "data": {"job": 1}}),
+    (
+        "attachments",
+        {"operation": "scan", "source": {"kind": "mail", "resource": "users/u"}, "file": {"name": "a.pdf", "size": 0}},
+    ),
+    ("sync", {"resourceType": "emails", "userId": "u1", "fullSync": True}),
+]
+
+
+@pytest.mark.parametrize(("queue", "payload"), GOOD, ids=[queue for queue, _ in GOOD])
+def test_a_good_payload_is_read(queue: str, payload: dict[str, Any]) -> None:
+    read = parse_payload(queue, json.dumps(payload)).model_dump(by_alias=True, exclude_unset=True)
+    assert read == payload
+
+
+@pytest.mark.parametrize(("queue", "payload"), GOOD, ids=[queue for queue, _ in GOOD])
+def test_an_unknown_field_is_refused_by_name(queue: str, payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError) as caught:
+        parse_payload(queue, json.dumps(payload | {"pickle": "x"}))
+    assert [problem.field for problem in caught.value.problems] == ["payload.pickle"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "change", "field"),
+    [
+        ("notifications", {"userIds": []}, "payload.userIds"),
+        ("notifications", {"channel": "pigeon"}, "payload.channel"),
+        ("attachments", {"operation": "os.system"}, "payload.operation"),
+        ("attachments", {"file": {"name": "", "size": 1}}, "payload.file.name"),
+        ("attachments", {"file": {"name": "a", "size": -1}}, "payload.file.size"),
+        ("sync", {"resourceType": "tasks"}, "payload.resourceType"),
+        ("sync", {"teamId": "t1"}, "payload"),
+    ],
+)
+def test_a_wrong_field_is_named(queue: str, change: dict[str, Any], field: str) -> None:
+    payload = next(payload for name, payload in GOOD if name == queue)
+    with pytest.raises(PayloadError) as caught:
+        parse_payload(queue, json.dumps(payload | change))
+    assert field in [problem.field for problem in caught.value.problems]
