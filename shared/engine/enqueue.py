@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from math import ceil
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from shared.engine.errors import (
     PayloadError,
     Problem,
     QueueClosedError,
+    StoreUnavailableError,
     TransportUnavailableError,
     UnknownQueueError,
 )
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: No wake-up stays invisible for longer: the queue's length is what Azure scales on (DESIGN 5).
 LONGEST_WAKE_DELAY = timedelta(seconds=30)
+#: From so many on, wake-ups are sent by several threads at once: a put takes milliseconds, a bulk hundreds of puts.
+FEW_WAKE_UPS = 8
+SENDERS = 8
 LONGEST_KEY = 200
 LARGEST_PAYLOAD_BYTES = 8 * 1024 * 1024
 LONGEST_DELAY = timedelta(days=3660)
@@ -98,11 +102,16 @@ class Producer:
 
     def wake(self, queue: str, jobs: int = 1, delay: timedelta = timedelta()) -> None:
         """Tell the workers of a queue that `jobs` jobs may run. Never fails: the relay sends what is missing."""
-        size = self._store.settings(queue).wake_size if jobs > 1 else 1
         try:
-            for index in range(ceil(jobs / size)):
-                self._transport.send(queue, wake_up_body(queue, min(size, jobs - index * size)), delay)
-        except TransportUnavailableError as error:
+            size = self._store.settings(queue).wake_size if jobs > 1 else 1
+            bodies = [wake_up_body(queue, min(size, jobs - done)) for done in range(0, jobs, size)]
+            if len(bodies) < FEW_WAKE_UPS:
+                for body in bodies:
+                    self._transport.send(queue, body, delay)
+            else:
+                with ThreadPoolExecutor(SENDERS) as pool:
+                    list(pool.map(lambda body: self._transport.send(queue, body, delay), bodies))
+        except (TransportUnavailableError, StoreUnavailableError) as error:
             log.warning("wake_up.not_sent", extra={"queue": queue, "jobs": jobs, "error": str(error)})
 
     def validate(self, job: NewJob) -> NewJob:
