@@ -1,0 +1,108 @@
+"""Logs: one line of JSON a record, and no secret in it, whoever logs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from shared.logs import HIDDEN, JsonFormatter, Redaction
+
+TOKEN = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln"
+
+
+class Logger:
+    """A logger with the product's filter and format, and what it wrote."""
+
+    def __init__(self) -> None:
+        self.redaction = Redaction()
+        self.text = io.StringIO()
+        handler = logging.StreamHandler(self.text)
+        handler.addFilter(self.redaction)
+        handler.setFormatter(JsonFormatter())
+        self.log = logging.Logger("test", logging.DEBUG)
+        self.log.addHandler(handler)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.getvalue().splitlines()]
+
+
+@pytest.fixture
+def logger() -> Logger:
+    return Logger()
+
+
+def test_a_record_is_one_json_object_with_its_extras(logger: Logger) -> None:
+    logger.log.warning("job.%s", "died", extra={"job_id": "7", "attempt": 2, "left": None})
+    (line,) = logger.lines
+    assert line.items() >= {"level": "WARNING", "event": "job.died", "job_id": "7", "attempt": 2, "left": None}.items()
+    assert line["time"].endswith("+00:00")
+
+
+def test_line_breaks_and_terminal_codes_cannot_forge_a_line(logger: Logger) -> None:
+    evil = "x\r\n2026-01-01 ERROR forged\x1b[31m\u2028\x00"
+    logger.log.info("subject %s", evil, extra={"subject": evil})
+    written = logger.text.getvalue()
+    assert written.count("\n") == 1
+    assert written.isascii()
+    assert not any(ord(character) < 32 for character in written.rstrip("\n"))
+    assert logger.lines[0]["subject"] == evil
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (f"Authorization: Bearer {TOKEN}", TOKEN),
+        (f"bearer {TOKEN}", TOKEN),
+        ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0LWtleQ==;x", "c2VjcmV0LWtleQ"),
+        ("https://a.blob.core.windows.net/c?sv=2024&sig=SECRETsig%3D&se=1", "SECRETsig"),
+        ("https://x.sharepoint.com/f?tempauth=SECRETtemp&a=1", "SECRETtemp"),
+        ("https://outlook.office.com/up?authtoken=SECRETauth", "SECRETauth"),
+        ("POST /api/webhooks?code=SECRETcode&validationToken=x", "SECRETcode"),
+        ("postgresql://queue:SECRETpass@db:5432/fleet", "SECRETpass"),
+        ("host=db password=SECRETpass user=x", "SECRETpass"),
+        ("client_id=1&client_secret=SECRETvalue&grant_type=x", "SECRETvalue"),
+        ('{"refresh_token": "SECRETrefresh", "a": 1}', "SECRETrefresh"),
+        ("{'clientState': 'SECRETstate'}", "SECRETstate"),
+        ("{'x-admin-key': 'SECRETadmin'}", "SECRETadmin"),
+        ("SharedKey account:SECRETsignature=", "SECRETsignature"),
+    ],
+)
+def test_secrets_are_hidden_in_text_extras_and_exceptions(logger: Logger, text: str, secret: str) -> None:
+    logger.log.debug(text)
+    logger.log.debug("%s", text)
+    logger.log.debug("x", extra={"error": text, "details": {"inner": [text]}})
+    try:
+        raise RuntimeError(text)
+    except RuntimeError:
+        logger.log.exception("failed")
+    assert secret not in logger.text.getvalue()
+    assert logger.text.getvalue().count(HIDDEN) >= 4
+    assert "RuntimeError" in logger.lines[-1]["exception"]
+
+
+def test_a_known_secret_is_hidden_wherever_it_stands(logger: Logger) -> None:
+    logger.redaction.hide(["plain-secret-of-no-form", "abc"])
+    logger.log.info("before plain-secret-of-no-formafter abc")
+    assert logger.lines[0]["event"] == f"before {HIDDEN}after abc"
+
+
+def test_ordinary_text_stays_as_it_is(logger: Logger) -> None:
+    text = "error code 404: https://graph.microsoft.com/v1.0/users/a@b.example at 10:30, 5 signals"
+    logger.log.info(text)
+    assert logger.lines[0]["event"] == text
+
+
+def test_a_failing_database_login_shows_no_password(logger: Logger) -> None:
+    import psycopg
+
+    url = "postgresql://queue:SECRETpass@127.0.0.1:1/fleet?connect_timeout=1"
+    try:
+        psycopg.connect(url)
+    except psycopg.OperationalError:
+        logger.log.exception("cannot connect to %s", url)
+    assert "SECRETpass" not in logger.text.getvalue()

@@ -1,0 +1,186 @@
+"""Settings: groups that fail one by one, every problem at once, by name and remedy and never by value."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Any
+
+import pytest
+
+from shared import bootstrap
+from shared.engine.errors import Problem
+from shared.settings import (
+    GROUPS,
+    AdminSettings,
+    DatabaseSettings,
+    EncryptionSettings,
+    GraphSettings,
+    OperatorSettings,
+    StorageSettings,
+    SubscriptionSettings,
+    WebhookSettings,
+    load,
+    problems,
+    secret_values,
+)
+from shared.settings_errors import SettingsError
+
+GOOD = {
+    "DATABASE_URL": "postgresql://user:hidden-password@db/fleet",
+    "QueueStorage": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=hidden-account-key==",
+    "WEBHOOK_SECRET": "hidden-webhook-secret-0123456789-0123",
+    "WEBHOOK_BASE_URL": "https://app.example/api/",
+    "ADMIN_KEY": "hidden-admin-key-0123456789-012345678",
+    "GRAPH_TENANT_ID": "tenant",
+    "GRAPH_CLIENT_ID": "client",
+    "GRAPH_CLIENT_SECRET": "hidden-client-secret",
+    "ENCRYPTION_KEY": base64.b64encode(b"e" * 32).decode(),
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good settings and nothing else of ours."""
+    ours = {field.alias for group in GROUPS for field in group.model_fields.values()}
+    for name in list(os.environ):
+        if name in ours:
+            monkeypatch.delenv(name)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+
+def refusal(group: Any) -> list[Problem]:
+    with pytest.raises(SettingsError) as caught:
+        load(group)
+    return list(caught.value.problems)
+
+
+def test_good_settings_have_no_problems() -> None:
+    assert problems() == []
+    assert load(DatabaseSettings).url.get_secret_value() == GOOD["DATABASE_URL"]
+    assert load(SubscriptionSettings).base_url == "https://app.example/api"
+    assert load(GraphSettings).base_url == "https://graph.microsoft.com/v1.0"
+
+
+def test_all_problems_are_told_at_once_each_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in GOOD:
+        monkeypatch.delenv(name)
+    found = {problem.field: problem.message for problem in problems()}
+    assert set(found) == set(GOOD)
+    assert all("it is not set" in message and len(message) > 30 for message in found.values())
+
+
+def test_an_empty_variable_counts_as_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_SECRET", "")
+    assert [problem.field for problem in refusal(WebhookSettings)] == ["WEBHOOK_SECRET"]
+
+
+def test_one_missing_group_leaves_the_others_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRAPH_CLIENT_SECRET")
+    load(WebhookSettings)
+    load(StorageSettings)
+    assert [problem.field for problem in refusal(GraphSettings)] == ["GRAPH_CLIENT_SECRET"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WEBHOOK_SECRET", "x" * 31),
+        ("WEBHOOK_SECRET_PREVIOUS", "hidden"),
+        ("ADMIN_KEY", "hidden"),
+        ("ADMIN_KEY_PREVIOUS", "hidden"),
+        ("ENCRYPTION_KEY", "hidden!"),
+        ("ENCRYPTION_KEY", base64.b64encode(b"hidden").decode()),
+        ("GRAPH_BASE_URL", "http://graph.hidden.example"),
+        ("WEBHOOK_BASE_URL", "ftp://hidden"),
+        ("DATABASE_POOLER", "hidden"),
+        ("WEBHOOK_SECRET", "@Microsoft.KeyVault(SecretUri=https://hidden.vault.azure.net/secrets/webhook/)"),
+        ("DATABASE_URL", "@Microsoft.KeyVault(SecretUri=https://hidden.vault.azure.net/secrets/database/)"),
+    ],
+)
+def test_a_wrong_value_is_told_by_name_and_not_repeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert problem.field == name
+    assert "hidden" not in problem.message
+    assert value not in problem.message
+
+
+def test_two_addresses_of_the_storage_account_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QueueStorage")
+    monkeypatch.setenv("QueueStorage__queueServiceUri", "https://one.queue.core.windows.net")
+    assert load(StorageSettings).service_uri == "https://one.queue.core.windows.net"
+    monkeypatch.setenv("QueueStorage__accountName", "two")
+    (problem,) = refusal(StorageSettings)
+    assert problem.field == "QueueStorage__accountName"
+    assert "QueueStorage__queueServiceUri" in problem.message
+
+
+def test_a_connection_string_and_an_address_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QueueStorage__queueServiceUri", "https://one.queue.core.windows.net")
+    assert [problem.field for problem in refusal(StorageSettings)] == ["QueueStorage"]
+
+
+def test_half_an_operators_mail_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPERATOR_MAIL_FROM", "dispatch@fleet.example")
+    assert [problem.field for problem in refusal(OperatorSettings)] == ["OPERATOR_MAIL_TO"]
+
+
+def test_secrets_show_in_no_representation_and_are_known_to_the_logs() -> None:
+    for group in (DatabaseSettings, StorageSettings, WebhookSettings, AdminSettings, GraphSettings, EncryptionSettings):
+        settings = load(group)
+        assert "hidden" not in repr(settings) + str(settings)
+        assert set(secret_values(settings)) & set(GOOD.values())
+
+
+def test_every_field_has_a_name_and_a_remedy() -> None:
+    for group in GROUPS:
+        for field in group.model_fields.values():
+            assert field.alias
+            assert field.description
+
+
+def test_bootstrap_builds_once_and_a_failed_build_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.setenv("ADMIN_KEY", "short")
+    with pytest.raises(SettingsError):
+        bootstrap.admin_access()
+    monkeypatch.setenv("ADMIN_KEY", GOOD["ADMIN_KEY"])
+    assert bootstrap.admin_access() is bootstrap.admin_access()
+    bootstrap.stop()
+
+
+def test_a_handler_without_settings_waits_and_does_not_fail_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.delenv("GRAPH_CLIENT_SECRET")
+    waiting: Any = bootstrap._handler_for("outlook-outbound")
+    outcome = waiting(None, None, None)
+    assert outcome.delay == bootstrap.SETTINGS_PAUSE
+    monkeypatch.setenv("GRAPH_CLIENT_SECRET", GOOD["GRAPH_CLIENT_SECRET"])
+    assert bootstrap._handler_for("outlook-outbound") is not waiting
+    bootstrap.stop()
+
+
+def test_everything_can_be_built_from_good_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", "queue@fleet.example")
+    parts = [bootstrap.inbox, bootstrap.relay, bootstrap.rescue, bootstrap.partitions, bootstrap.intake]
+    parts += [bootstrap.admin_access, bootstrap.health, bootstrap.subscriptions, bootstrap.mail, bootstrap.teams]
+    parts += [bootstrap.poison_sweep]
+    assert all(part() is part() for part in parts)
+    for queue in ("teams-outbound", "outlook-outbound", "teams-inbound", "outlook-inbound", "dead-letter"):
+        assert bootstrap._handler_for(queue) is bootstrap._handler_for(queue)
+    bootstrap.stop()
+
+
+def test_without_a_service_account_teams_can_be_read_and_posting_says_what_to_do() -> None:
+    from shared.graph.errors import TokenRefused
+
+    bootstrap.stop()
+    assert bootstrap.teams().own_account_id() is None
+    with pytest.raises(TokenRefused, match="GRAPH_SERVICE_ACCOUNT"):
+        bootstrap._NoAccount().token()
+    with pytest.raises(SettingsError, match="GRAPH_SERVICE_ACCOUNT"):
+        bootstrap.sign_in()
+    bootstrap.stop()
