@@ -30,7 +30,9 @@ def run_npm(arguments: list[str], log: Path) -> None:
     """Run npm, its output into `log`; ProcessError with the end of it when it fails."""
     npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     environment = os.environ | {"PATH": f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    run_logged("npm", [str(node()), str(npm), *arguments], log, environment=environment)
+    # Its own retries make an absent network a matter of ten minutes.
+    patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"]
+    run_logged("npm", [str(node()), str(npm), *arguments, *patience], log, environment=environment)
 
 
 def is_installed(folder: Path = INSTALLED) -> bool:
