@@ -29,16 +29,17 @@ class Redaction(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._values: set[str] = set()
+        self._values: tuple[str, ...] = ()
         self._lock = threading.Lock()
 
     def hide(self, values: Iterable[str]) -> None:
         """Hide these very texts from now on, wherever they stand."""
         with self._lock:
-            self._values |= {value for value in values if len(value) >= SHORTEST_HIDDEN}
+            known = {*self._values, *(value for value in values if len(value) >= SHORTEST_HIDDEN)}
+            self._values = tuple(sorted(known, key=len, reverse=True))
 
     def clean(self, text: str) -> str:
-        for value in tuple(self._values):
+        for value in self._values:
             text = text.replace(value, HIDDEN)
         text = _BEARER.sub(rf"\1 {HIDDEN}", text)
         text = _IN_URL.sub(rf"\1{HIDDEN}", text)

@@ -216,7 +216,7 @@ def test_a_removal_counts_once_and_the_other_lifecycle_events_may_come_again() -
         {"subscriptionId": "s1", "changeType": "created"},
         {"subscriptionId": "s1", "changeType": ["created"], "resource": "users/u/messages/1"},
         {"subscriptionId": "s1", "changeType": "created", "resource": "x" * 2001},
-        mail(resource="users/u/messages/poison"),
+        mail(resource="users/u/messages/poison", id="n1"),
     ],
     ids=lambda bad: repr(bad)[:40],
 )
