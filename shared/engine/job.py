@@ -13,6 +13,7 @@ it with the table in docs/architecture.md and with what the store really does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -81,8 +82,8 @@ class NewJob:
     """What a caller asks for. `payload` is the JSON object that the queue's payload model has checked.
 
     `run_at` is an aware datetime; `delay` counts from the database's clock; at most one of the two.
-    `idempotency_key` is unique in its queue for as long as the job is kept. `redrive_of` names the dead job
-    that this one repeats.
+    `idempotency_key` is unique in its queue for as long as the job is kept. `redrive_of` names the first
+    dead job of the chain that this one repeats, and `effect_since` from when on its effect may have happened.
     """
 
     queue: str
@@ -93,6 +94,7 @@ class NewJob:
     idempotency_key: str | None = None
     correlation_id: str | None = None
     redrive_of: UUID | None = None
+    effect_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ class Attempt:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+def effect_since(attempts: Iterable[Attempt]) -> datetime | None:
+    """When the first attempt started that may have reached the outside world."""
+    return min((a.started_at for a in attempts if a.error_class in MAY_HAVE_TAKEN_EFFECT), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A claimed job. `payload` is JSON text as stored; `attempt` is 1-based and counts this attempt.
@@ -133,6 +140,8 @@ class Job:
     lease_token: UUID
     correlation_id: str | None = None
     enqueued_at: datetime | None = None
+    redrive_of: UUID | None = None
+    inherited_effect_since: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
 
     def failures(self, error_class: ErrorClass) -> int:
@@ -140,9 +149,19 @@ class Job:
         return sum(attempt.error_class is error_class for attempt in self.attempts)
 
     @property
+    def effect_id(self) -> UUID:
+        """What to mark an outside effect with: the same for the job and for every redrive of it."""
+        return self.redrive_of or self.id
+
+    @property
+    def effect_since(self) -> datetime | None:
+        """From when on an earlier attempt, of this job or of one that it repeats, may have reached the outside
+        world: then read back before sending. None: none can have."""
+        return self.inherited_effect_since or effect_since(self.attempts)
+
+    @property
     def may_have_taken_effect(self) -> bool:
-        """Whether an earlier attempt may have reached the outside world: then read back before sending."""
-        return any(attempt.error_class in MAY_HAVE_TAKEN_EFFECT for attempt in self.attempts)
+        return self.effect_since is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from shared.engine.job import (
     Released,
     Retry,
     Settlement,
+    effect_since,
 )
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import QueueSettings
@@ -43,6 +44,7 @@ class _Row:
     order: int
     token: UUID | None = None
     started_at: datetime | None = None
+    effect_since: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -184,9 +186,15 @@ class MemoryStore:
                 return None
             old = self._rows[job_id].record
             letter.redriven_by = by
-            return self._insert(
-                NewJob(old.queue, old.payload, old.priority, correlation_id=old.correlation_id, redrive_of=job_id)
+            again = NewJob(
+                old.queue,
+                old.payload,
+                old.priority,
+                correlation_id=old.correlation_id,
+                redrive_of=old.redrive_of or job_id,
+                effect_since=self._rows[job_id].effect_since or effect_since(old.attempts),
             )
+            return self._insert(again)
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         with self._lock:
@@ -255,7 +263,7 @@ class MemoryStore:
             idempotency_key=job.idempotency_key,
             redrive_of=job.redrive_of,
         )
-        self._rows[record.id] = _Row(record, next(self._order))
+        self._rows[record.id] = _Row(record, next(self._order), effect_since=job.effect_since)
         if key is not None:
             self._keys[key] = record.id
         return Enqueued(record.id, True, run_at <= now)
@@ -347,5 +355,7 @@ def _job(row: _Row) -> Job:
         lease_token=row.token,
         correlation_id=record.correlation_id,
         enqueued_at=record.enqueued_at,
+        redrive_of=record.redrive_of,
+        inherited_effect_since=row.effect_since,
         attempts=record.attempts,
     )

@@ -176,9 +176,9 @@ class OutlookOutbound:
 
     def _found(self, job: Job, payload: Mail) -> MailState | None:
         """The mail of an earlier attempt: the sent one, or else its draft."""
-        if not job.attempts:
+        if not job.attempts and not job.may_have_taken_effect:
             return None
-        found = self._mail.find_by_job(payload.from_, str(job.id))
+        found = self._mail.find_by_job(payload.from_, str(job.effect_id))
         return found[0] if found else None
 
     def _create(self, job: Job, payload: Mail, context: Context) -> MailState:
@@ -186,8 +186,8 @@ class OutlookOutbound:
         files = [_file(attachment) for attachment in payload.attachments]
         whole = {**message, "attachments": files} if files else message
         if len(to_bytes(whole)) <= CREATE_BYTES:
-            return self._mail.create_draft(payload.from_, whole, str(job.id))
-        state = self._mail.create_draft(payload.from_, message, str(job.id))
+            return self._mail.create_draft(payload.from_, whole, str(job.effect_id))
+        state = self._mail.create_draft(payload.from_, message, str(job.effect_id))
         self._attach(payload, state, 0, context)
         return state
 

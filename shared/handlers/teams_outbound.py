@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.engine.context import Context, Handler
 from shared.engine.errors import UncertainError
-from shared.engine.job import MAY_HAVE_TAKEN_EFFECT, Completed, Job
+from shared.engine.job import Completed, Job
 from shared.graph.client import to_bytes
 from shared.graph.teams import Place, TeamsClient, TooManyMessages
 from shared.handlers.graph_errors import graph_attempt, sending
@@ -127,11 +127,12 @@ class TeamsOutbound:
 
     def __call__(self, job: Job, payload: TeamsMessage, context: Context) -> Completed:
         with graph_attempt(context):
-            message = self._sent_before(job, payload.place) if job.may_have_taken_effect else None
+            since = job.effect_since
+            message = self._sent_before(job, payload.place, since) if since is not None else None
             read_back = message is not None
             if message is None:
                 message = self._post(job, payload, context)
-        context.note(marker_kept=_carries(message, job.id))
+        context.note(marker_kept=_carries(message, job.effect_id))
         self._log.record(self._communication(job, payload, message))
         return Completed(
             {
@@ -143,18 +144,17 @@ class TeamsOutbound:
         )
 
     def _post(self, job: Job, payload: TeamsMessage, context: Context) -> dict[str, Any]:
-        body = build_message(payload, job.id)
+        body = build_message(payload, job.effect_id)
         context.checkpoint()
         with sending():
             return self._teams.post(payload.place, body)
 
-    def _sent_before(self, job: Job, place: Place) -> dict[str, Any] | None:
+    def _sent_before(self, job: Job, place: Place, since: datetime) -> dict[str, Any] | None:
         """The message that an earlier attempt has posted, if it has."""
-        since = min(a.started_at for a in job.attempts if a.error_class in MAY_HAVE_TAKEN_EFFECT)
         own = self._teams.own_account_id()
         try:
             for message in self._teams.recent(place, since - CLOCK_MARGIN):
-                if _carries(message, job.id) and sender_id(message) in (own, None):
+                if _carries(message, job.effect_id) and sender_id(message) in (own, None):
                     return message
         except TooManyMessages as error:
             raise UncertainError(f"cannot tell whether it was sent: {error}") from error

@@ -15,6 +15,7 @@ from psycopg.rows import namedtuple_row
 
 from shared.engine.errors import EnqueueError
 from shared.engine.job import (
+    MAY_HAVE_TAKEN_EFFECT,
     Attempt,
     Completed,
     Dead,
@@ -157,7 +158,7 @@ class PostgresStore:
         return bool(self._writing_history(lambda conn: _scalar(conn, "select queue.cancel(%s)", job_id)))
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
-        new = self._call(lambda conn: _scalar(conn, "select queue.redrive(%s, %s)", job_id, by))
+        new = self._call(lambda conn: _scalar(conn, "select queue.redrive(%s, %s, %s)", job_id, by, _UNCERTAIN))
         return Enqueued(new, True) if new is not None else None
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
@@ -208,7 +209,11 @@ class PostgresStore:
             return self._call(call)
 
 
-_CLAIMED = "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, attempts::text, payload::text"
+_UNCERTAIN = sorted(error_class.value for error_class in MAY_HAVE_TAKEN_EFFECT)
+_CLAIMED = (
+    "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, redrive_of, effect_since, attempts::text,"
+    " payload::text"
+)
 
 
 def _scalar(conn: psycopg.Connection, statement: str, *arguments: object) -> Any:
@@ -222,7 +227,19 @@ def _jobs(queue: str, rows: Sequence[Sequence[Any]]) -> list[Job]:
 
 
 def _job(queue: str, row: Sequence[Any]) -> Job:
-    job_id, priority, _run_at, attempt, token, correlation_id, enqueued_at, attempts, payload = row
+    (
+        job_id,
+        priority,
+        _run_at,
+        attempt,
+        token,
+        correlation_id,
+        enqueued_at,
+        redrive_of,
+        since,
+        attempts,
+        payload,
+    ) = row
     return Job(
         id=job_id,
         queue=queue,
@@ -232,6 +249,8 @@ def _job(queue: str, row: Sequence[Any]) -> Job:
         lease_token=token,
         correlation_id=correlation_id,
         enqueued_at=enqueued_at,
+        redrive_of=redrive_of,
+        inherited_effect_since=since,
         attempts=_attempts(json.loads(attempts)) if attempts else (),
     )
 
@@ -285,6 +304,7 @@ def _new_job_json(job: NewJob) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "correlation_id": job.correlation_id,
         "redrive_of": str(job.redrive_of) if job.redrive_of else None,
+        "effect_since": job.effect_since.isoformat() if job.effect_since else None,
     }
 
 

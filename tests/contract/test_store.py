@@ -408,6 +408,26 @@ def test_redrive_makes_one_new_job_linked_to_the_dead_one(bench: Bench) -> None:
     assert (record.state, record.attempt, record.priority, record.correlation_id) == (JobState.READY, 0, 2, "trip-7")
 
 
+def test_a_redrive_of_a_redrive_marks_its_effect_as_the_first_did_and_knows_whether_it_may_have_happened(
+    bench: Bench,
+) -> None:
+    [first] = enqueue(bench)
+    last = first
+    open_since = None
+    for failure in (REFUSED, LOST, REFUSED):
+        [job] = claim(bench)
+        assert job.effect_id == first and job.effect_since == open_since
+        settle(bench, job, Dead(failure))
+        record = bench.store.get(job.id)
+        assert record is not None
+        open_since = open_since or (record.attempts[0].started_at if failure is LOST else None)
+        made = bench.store.redrive(last, "ann")
+        assert made is not None
+        last = made.id
+    [job] = claim(bench)
+    assert job.may_have_taken_effect and job.attempts == ()
+
+
 def test_an_unreadable_message_is_buried_once(bench: Bench) -> None:
     assert bench.store.bury(QUEUE, "not\x00 JSON", "unreadable", "m-1")
     assert not bench.store.bury(QUEUE, "not\x00 JSON", "unreadable", "m-1")

@@ -3,7 +3,7 @@
 -- and planning anew cost more than running.
 
 -- Each element of p_jobs: {queue, payload, priority?, run_at?, delay_seconds?, idempotency_key?, correlation_id?,
--- redrive_of?}. One row an element, in order; `created` is false where the idempotency key was known (or stood
+-- redrive_of?, effect_since?}. One row an element, in order; `created` is false where the idempotency key was known (or stood
 -- earlier in the same call), and `id` is then the job that has it.
 create function queue.enqueue_many(p_jobs jsonb)
 returns table (ordinal integer, id uuid, created boolean, due boolean)
@@ -51,9 +51,10 @@ begin
     if not v_keyed and not v_timed then
         return query
         with made as (
-            insert into queue.job (id, queue, priority, run_at, enqueued_at, correlation_id, redrive_of, payload)
+            insert into queue.job (id, queue, priority, run_at, enqueued_at, correlation_id, redrive_of, effect_since, payload)
             select queue.new_id(), a.e ->> 'queue', coalesce((a.e ->> 'priority')::smallint, s.priority), v_now, v_now,
-                   a.e ->> 'correlation_id', (a.e ->> 'redrive_of')::uuid, a.e -> 'payload'
+                   a.e ->> 'correlation_id', (a.e ->> 'redrive_of')::uuid,
+                   (a.e ->> 'effect_since')::timestamptz, a.e -> 'payload'
               from jsonb_array_elements(p_jobs) with ordinality a(e, ord)
               join queue.queue_settings s on s.queue = a.e ->> 'queue'
              order by a.ord
@@ -86,6 +87,7 @@ begin
                         v_now + make_interval(secs => (a.e ->> 'delay_seconds')::float8), v_now) as run_at,
                a.e ->> 'correlation_id' as correlation_id, a.e ->> 'idempotency_key' as idempotency_key,
                (a.e ->> 'redrive_of')::uuid as redrive_of,
+               (a.e ->> 'effect_since')::timestamptz as effect_since,
                i.job_id as known_id, coalesce(i.job_id, queue.new_id()) as id
           from jsonb_array_elements(p_jobs) with ordinality a(e, ord)
           join queue.queue_settings s on s.queue = a.e ->> 'queue'
@@ -99,13 +101,13 @@ begin
           from asked a
     ),
     ready as (
-        insert into queue.job (id, queue, priority, run_at, enqueued_at, correlation_id, idempotency_key, redrive_of, payload)
-        select t.id, t.queue, t.priority, t.run_at, v_now, t.correlation_id, t.idempotency_key, t.redrive_of, t.payload
+        insert into queue.job (id, queue, priority, run_at, enqueued_at, correlation_id, idempotency_key, redrive_of, effect_since, payload)
+        select t.id, t.queue, t.priority, t.run_at, v_now, t.correlation_id, t.idempotency_key, t.redrive_of, t.effect_since, t.payload
           from told t where t.created and t.due
     ),
     scheduled as (
-        insert into queue.later (id, queue, priority, run_at, enqueued_at, correlation_id, idempotency_key, redrive_of, payload)
-        select t.id, t.queue, t.priority, t.run_at, v_now, t.correlation_id, t.idempotency_key, t.redrive_of, t.payload
+        insert into queue.later (id, queue, priority, run_at, enqueued_at, correlation_id, idempotency_key, redrive_of, effect_since, payload)
+        select t.id, t.queue, t.priority, t.run_at, v_now, t.correlation_id, t.idempotency_key, t.redrive_of, t.effect_since, t.payload
           from told t where t.created and not t.due
     )
     select t.ord, t.id, t.created, t.due from told t order by t.ord;
@@ -147,8 +149,8 @@ as $$
     ),
     moved as (
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key,
-                               redrive_of, payload, attempts)
-        select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, payload, attempts
+                               redrive_of, effect_since, payload, attempts)
+        select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, payload, attempts
           from due
         returning 1
     )
@@ -163,7 +165,7 @@ $$;
 create function queue.claim(p_queue text, p_limit integer, p_worker text, p_lease interval)
 returns table (
     id uuid, priority smallint, run_at timestamptz, attempt smallint, lease_token uuid, correlation_id text,
-    enqueued_at timestamptz, attempts text, payload text
+    enqueued_at timestamptz, redrive_of uuid, effect_since timestamptz, attempts text, payload text
 )
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -193,7 +195,7 @@ begin
                 limit p_limit for update skip locked))
        and j.lease_token is null
     returning j.id, j.priority, j.run_at, j.attempt, j.lease_token, j.correlation_id, j.enqueued_at,
-              j.attempts::text, j.payload::text;
+              j.redrive_of, j.effect_since, j.attempts::text, j.payload::text;
 end
 $$;
 
@@ -240,18 +242,18 @@ begin
     ),
     tracked as (
         insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, started_at, finished_at, attempt,
-                                        correlation_id, idempotency_key, redrive_of, payload, attempts, result,
+                                        correlation_id, idempotency_key, redrive_of, effect_since, payload, attempts, result,
                                         error_class, error_message)
         select id, queue, outcome, priority, run_at, enqueued_at, started_at, v_now, attempt, correlation_id,
-               idempotency_key, redrive_of, payload, coalesce(attempts, '[]') || entry, result, error_class, message
+               idempotency_key, redrive_of, effect_since, payload, coalesce(attempts, '[]') || entry, result, error_class, message
           from gone where outcome in ('completed', 'dead')
     ),
     postponed as (
         insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key,
-                                 redrive_of, payload, attempts)
+                                 redrive_of, effect_since, payload, attempts)
         select id, queue, priority, v_now + make_interval(secs => delay_seconds), enqueued_at,
                case outcome when 'deferred' then attempt - 1 else attempt end,
-               correlation_id, idempotency_key, redrive_of, payload,
+               correlation_id, idempotency_key, redrive_of, effect_since, payload,
                case outcome when 'deferred' then attempts else coalesce(attempts, '[]') || entry end
           from gone where outcome in ('retry', 'deferred')
     ),
@@ -306,7 +308,7 @@ create function queue.settle_and_claim(
 )
 returns table (
     lost uuid[], id uuid, priority smallint, run_at timestamptz, attempt smallint, lease_token uuid,
-    correlation_id text, enqueued_at timestamptz, attempts text, payload text
+    correlation_id text, enqueued_at timestamptz, redrive_of uuid, effect_since timestamptz, attempts text, payload text
 )
 language plpgsql
 as $$
@@ -338,35 +340,41 @@ language sql
 as $$
     with ready as (
         delete from queue.job where id = p_id and lease_token is null
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, payload, attempts
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, payload, attempts
     ),
     scheduled as (
         delete from queue.later where id = p_id
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, payload, attempts
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, payload, attempts
     ),
     waiting as (
         delete from queue.waiting where id = p_id
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, payload, attempts
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, payload, attempts
     ),
     moved as (
         insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, finished_at, attempt, correlation_id,
-                                        idempotency_key, redrive_of, payload, attempts)
+                                        idempotency_key, redrive_of, effect_since, payload, attempts)
         select c.id, c.queue, 'cancelled', c.priority, c.run_at, c.enqueued_at, clock_timestamp(), c.attempt, c.correlation_id,
-               c.idempotency_key, c.redrive_of, c.payload, c.attempts
+               c.idempotency_key, c.redrive_of, c.effect_since, c.payload, c.attempts
           from (select * from ready union all select * from scheduled union all select * from waiting) c
         returning 1
     )
     select exists (select from moved)
 $$;
 
--- A dead job runs again as a new job, attempts reset, linked both ways; null when there is nothing to redrive.
-create function queue.redrive(p_job_id uuid, p_by text)
+-- A dead job runs again as a new job, attempts reset; null when there is nothing to redrive. `redrive_of` names the
+-- first job of the chain, whose id marks the effect; `effect_since` says from when on the effect may have happened, so
+-- that a send that did happen is found and not repeated. p_uncertain: the error classes that leave that open.
+create function queue.redrive(
+    p_job_id uuid, p_by text,
+    p_uncertain text[] default '{network,timeout,uncertain,unknown,worker-lost}'
+)
 returns uuid
 language plpgsql
 as $$
 declare
     v_letter queue.dead_letter_queue;
     v_job queue.job_tracking;
+    v_since timestamptz;
     v_new uuid;
 begin
     select * into v_letter from queue.dead_letter_queue where job_id = p_job_id and redriven_at is null for update;
@@ -377,10 +385,15 @@ begin
     if not found then
         return null;
     end if;
+    select coalesce(v_job.effect_since, min((a ->> 'started_at')::timestamptz))
+      into v_since
+      from jsonb_array_elements(v_job.attempts) a
+     where a ->> 'error_class' = any(p_uncertain);
     select e.id into v_new
       from queue.enqueue_many(jsonb_build_array(jsonb_build_object(
           'queue', v_job.queue, 'payload', v_job.payload, 'priority', v_job.priority,
-          'correlation_id', v_job.correlation_id, 'redrive_of', p_job_id))) e;
+          'correlation_id', v_job.correlation_id, 'redrive_of', coalesce(v_job.redrive_of, p_job_id),
+          'effect_since', v_since))) e;
     update queue.dead_letter_queue
        set redriven_at = clock_timestamp(), redriven_by = p_by, redriven_job_id = v_new
      where id = v_letter.id;
@@ -488,20 +501,20 @@ $$;
 -- Every job, whatever its state: the one place where a table stands for a state.
 create view queue.jobs as
     select id, queue, case when lease_token is null then 'ready' else 'active' end as state, priority, run_at, enqueued_at,
-           started_at, null::timestamptz as finished_at, attempt, correlation_id, idempotency_key, redrive_of, payload,
+           started_at, null::timestamptz as finished_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, payload,
            attempts, null::jsonb as result, null::text as error_class, null::text as error_message, lease_until, leased_by
       from queue.job
     union all
     select id, queue, 'scheduled', priority, run_at, enqueued_at, null, null, attempt, correlation_id, idempotency_key,
-           redrive_of, payload, attempts, null, null, null, null, null
+           redrive_of, effect_since, payload, attempts, null, null, null, null, null
       from queue.later
     union all
     select id, queue, 'waiting', priority, run_at, enqueued_at, null, null, attempt, correlation_id, idempotency_key,
-           redrive_of, payload, attempts, null, null, null, null, null
+           redrive_of, effect_since, payload, attempts, null, null, null, null, null
       from queue.waiting
     union all
     select id, queue, state, priority, run_at, enqueued_at, started_at, finished_at, attempt, correlation_id,
-           idempotency_key, redrive_of, payload, attempts, result, error_class, error_message, null, null
+           idempotency_key, redrive_of, effect_since, payload, attempts, result, error_class, error_message, null, null
       from queue.job_tracking;
 
 select queue.make_partitions(7);

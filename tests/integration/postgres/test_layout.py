@@ -134,7 +134,7 @@ def test_dropping_partitions_beside_running_work_costs_no_settlement(
 
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(work) for _ in range(3)]
-        while not done.is_set():
+        while not done.is_set() and not all(worker.done() for worker in workers):
             Partitions(database).maintain()
         assert sum(worker.result() for worker in workers) == 300
     Partitions(database).maintain()

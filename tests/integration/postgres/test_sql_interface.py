@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from shared.engine.job import MAY_HAVE_TAKEN_EFFECT
 from shared.postgres.store import PostgresStore
 
 QUEUE = "teams-outbound"
@@ -65,6 +66,13 @@ def test_a_wrong_call_is_told_what_is_wrong_and_stores_nothing(
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
         sql.execute(f"select {call}".encode())
     assert count(sql) == 0
+
+
+def test_redrive_in_sql_knows_the_same_uncertain_classes(sql: psycopg.Connection) -> None:
+    row = sql.execute("select pg_get_function_arguments('queue.redrive'::regproc)").fetchone()
+    assert row is not None
+    named = row[0].split("'{")[1].split("}'")[0].split(",")
+    assert set(named) == {error_class.value for error_class in MAY_HAVE_TAKEN_EFFECT}
 
 
 def test_ids_sort_as_they_were_made(sql: psycopg.Connection) -> None:
