@@ -62,9 +62,8 @@ def test_dead_connections_after_a_quiet_night_are_not_handed_out(
     assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
 
 
-def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(
-    database: Database,
-) -> None:
+def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(database_url: str) -> None:
+    database = Database(database_url, max_size=1)
     store = PostgresStore(database)
     store.enqueue([NewJob(QUEUE, {})])
     with database.connection() as conn:
@@ -72,6 +71,7 @@ def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(
     with pytest.raises(StoreUnavailableError, match="read-only"):
         store.claim(QUEUE, 1, "w", LEASE)
     assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+    database.close()
 
 
 def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
