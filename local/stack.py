@@ -194,9 +194,9 @@ class Stack:
         self._record(name, process.identity)
         process.wait_ready(lambda: _answers(port), seconds=120 if self._func else 30)
 
-    def stop_host(self, index: int = 0) -> None:
-        """End a host in order: what it has begun, it finishes."""
-        self._hosts[index].stop(HOST_STOP_SECONDS)
+    def stop_host(self, index: int = 0) -> int | None:
+        """End a host in order: what it has begun, it finishes. Its exit code."""
+        return self._hosts[index].stop(HOST_STOP_SECONDS)
 
     def kill_host(self, index: int = 0) -> None:
         """SIGKILL, in the middle of whatever it does."""

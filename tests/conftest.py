@@ -11,6 +11,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.postgres import FAST, PostgresServer
+from local.stack import SCHEMAS, Stack
 from shared.handlers.registry import QUEUES
 from shared.postgres.migrate import migrate
 from shared.postgres.pool import Database
@@ -81,3 +82,20 @@ def storage(azurite: Azurite) -> StorageQueues:
         storage.clear(spec.name)
         storage.clear(spec.poison)
     return storage
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole system on real servers, signed in and subscribed; durable, so that tests may crash PostgreSQL."""
+    from local.fake_graph import schemas
+    from tests.acceptance.system import System
+
+    schemas.make(SCHEMAS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEV_HOST", "stand-in")
+        stack = Stack(tmp_path_factory.mktemp("stack"))
+    with stack:
+        system = System(stack)
+        system.prepare()
+        yield stack
+    assert system.secrets_in_logs() == []

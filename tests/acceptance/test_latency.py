@@ -1,0 +1,66 @@
+"""Graph waits three seconds for a webhook: it must answer at once while every worker is busy."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from math import ceil
+from typing import Any
+
+import pytest
+import requests
+
+from tests.acceptance.system import System, wait_for
+
+BUSY_WORKERS = 16
+DELIVERIES = 60
+ITEMS = 100
+P99_SECONDS = 0.2
+HANDSHAKE_SECONDS = 1.0
+
+
+def delivery(system: System, number: int) -> dict[str, Any]:
+    """As large as Graph's: changes of calendar events, which are recorded and make no job."""
+    state = system.client_states.new()
+    items = []
+    for index in range(ITEMS):
+        resource = f"users/{uuid.uuid4()}/events/{number}-{index}"
+        data = {"@odata.type": "#microsoft.graph.event", "@odata.id": resource, "id": f"{number}-{index}"}
+        item = {"id": str(uuid.uuid4()), "subscriptionId": system.tag, "clientState": state, "changeType": "updated"}
+        items.append(item | {"resource": resource, "tenantId": str(uuid.UUID(int=1)), "resourceData": data})
+    return {"value": items}
+
+
+def test_the_webhook_answers_at_once_while_all_workers_are_busy(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system.fault(BUSY_WORKERS, path="/chats/", kind="delay", seconds=8.0)
+    for number in range(BUSY_WORKERS):
+        system.send(f"busy {number}")
+    active = "select count(*) from queue.jobs where queue = 'teams-outbound' and state = 'active'"
+    wait_for(lambda: system.count(active), BUSY_WORKERS)
+    url = f"{system.stack.host_url}/webhooks/graph"
+    bodies = [delivery(system, number) for number in range(DELIVERIES)]
+    seconds = []
+    with requests.Session() as graph:
+        begun = time.perf_counter()
+        shaken = graph.post(url, params={"validationToken": "a b+c%"}, timeout=10)
+        handshake = time.perf_counter() - begun
+        for body in bodies:
+            begun = time.perf_counter()
+            answer = graph.post(url, json=body, timeout=10)
+            seconds.append(time.perf_counter() - begun)
+            assert answer.status_code == 202
+    busy = system.count(active)
+    seconds.sort()
+    p50, p99 = (seconds[ceil(len(seconds) * share) - 1] for share in (0.5, 0.99))
+    with capsys.disabled():
+        figures = f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, handshake {handshake * 1000:.0f} ms"
+        sys.stdout.write(f"\nwebhook, {busy} workers busy, {DELIVERIES} deliveries of {ITEMS}: {figures}\n")
+    assert (shaken.status_code, shaken.text) == (200, "a b+c%")
+    assert busy == BUSY_WORKERS, "the workers were not busy to the end"
+    assert handshake < HANDSHAKE_SECONDS
+    assert p99 < P99_SECONDS
+    recorded = "select count(*) from queue.webhook_events where subscription_id = %s"
+    wait_for(lambda: system.count(recorded, system.tag), DELIVERIES * ITEMS)
