@@ -188,13 +188,13 @@ def stop_the_database(world: World, report: Report) -> None:
     world.graph.control("POST", "auto-deliver", {"on": False})
     world.stack.stop_postgres("immediate")
     statuses: set[int] = set()
-    for number in range(101, 106):
+    for number in range(101, 104):
         world.graph.arrive_mail(samples.DISPATCH, samples.plain_mail(number))
         statuses |= {one["status"] for one in world.graph.control("POST", "deliver", {"mode": "now"})}
     report.expect(7, "the webhook's answers meanwhile", "202", words(statuses))
     report.wait(7, "notifications put back by workers that found no database", True, world.has_put_back)
     world.stack.start_postgres()
-    report.wait(7, "PostgreSQL is back: mails stored", 5, lambda: world.count(stored))
+    report.wait(7, "PostgreSQL is back: mails stored", 3, lambda: world.count(stored))
     world.graph.control("POST", "auto-deliver", {"on": True})
 
 

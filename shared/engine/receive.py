@@ -21,7 +21,7 @@ from shared.engine.worker import DEAD_LETTERS, Worker
 log = logging.getLogger(__name__)
 
 #: While the database is away a body comes back after so many seconds, at random so that they spread.
-PUT_BACK_SECONDS = (3.0, 30.0)
+PUT_BACK_SECONDS = (2.0, 20.0)
 #: A wake-up from a poison queue had five crashes behind it: no hurry.
 SECOND_CHANCE = timedelta(seconds=30)
 

@@ -89,7 +89,7 @@ def test_I8_with_the_database_away_the_body_comes_back_as_a_new_message(bench: B
     bench.receiver.receive(QUEUE, wake_up_body(QUEUE, 1).encode(), "m-1")
     [(queue, text, delay)] = bench.transport.sent
     assert (queue, text) == (QUEUE, wake_up_body(QUEUE, 1))
-    assert timedelta(seconds=3) <= delay <= timedelta(seconds=30)
+    assert timedelta(seconds=2) <= delay <= timedelta(seconds=20)
 
 
 def test_I8_an_unreadable_message_too_waits_for_the_database(bench: Bench) -> None:
