@@ -85,9 +85,9 @@ def processed(system: System) -> list[dict[str, Any]]:
 
 
 def test_both_work_and_no_job_is_done_twice(two: System) -> None:
-    two.fault(JOBS, path="/chats/", kind="delay", seconds=0.3)
+    two.fault(JOBS, path="/chats/", kind="delay", seconds=1.5)
     contents = [f"alert {number:02}" for number in range(JOBS)]
-    two.sql("update queue.queue_settings set wake_size = 2 where queue = 'teams-outbound'")
+    two.sql("update queue.queue_settings set wake_size = 1 where queue = 'teams-outbound'")
     assert two.ask("teams-outbound", [{"payload": two.message(content)} for content in contents]).status_code == 202
     wait_for(lambda: len(two.texts()), JOBS)
     wait_for(two.unfinished, 0)
