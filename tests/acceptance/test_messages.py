@@ -93,6 +93,7 @@ def test_a_job_from_a_poison_queue_is_a_dead_job_that_can_be_redriven(system: Sy
     [(job, state)] = system.sql("select id, state from queue.jobs where payload ->> 'content' = %s", payload["content"])
     assert state == "dead" and system.texts() == []
     system.sql("select queue.redrive(%s, 'a test')", job)
+    system.put("teams-outbound", {"wake": "teams-outbound", "jobs": 1})
     wait_for(system.texts, [payload["content"]])
 
 

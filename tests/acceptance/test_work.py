@@ -82,10 +82,7 @@ def test_a_host_that_is_told_to_stop_finishes_its_job(system: System) -> None:
         assert system.state(job_id) == "completed"
         assert [one["outcome"] for one in system.job(job_id)["attempts"]] == ["completed"]
         assert system.count("select count(*) from queue.jobs where state = 'active'") == 0
-        system.sql(
-            "select queue.enqueue('teams-outbound', jsonb_build_object('chatId', %s::text, 'content', 'next'))",
-            system.chat,
-        )
+        system.put("teams-outbound", {"payload": system.message("next")})
     finally:
         system.stack.start_host()
     wait_for(system.texts, ["finish me", "next"])
