@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,10 @@ STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": sig
 #: Crash recovery on a slow disk takes its time.
 START_SECONDS = 60
 STOP_SECONDS = 60
+PERSIST_SECONDS = 10
+#: Failures that pass: the children of a killed server take a moment to end; and pytest, when it starts as root,
+#: closes its temporary folders to other accounts, the server's among them, until they are opened again.
+PASSING = ("shared memory block", "Permission denied")
 
 
 class PostgresServer:
@@ -78,15 +83,8 @@ class PostgresServer:
         if self.identity is None:
             # A crash leaves this file; PostgreSQL would believe in its pid, which may be anybody's by now.
             (self.folder / "postmaster.pid").unlink(missing_ok=True)
-        wanted = self.port
-        for attempt in range(3):
-            self.port = wanted or free_port()
-            try:
-                self._launch()
-                return
-            except ProcessError as error:
-                if wanted or attempt == 2 or "could not bind" not in str(error):
-                    raise
+        self.port = self.port or free_port()
+        _persist(self._launch)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop; `mode` as pg_ctl's: fast, immediate (a crash), smart. Does nothing when it is not running."""
@@ -124,6 +122,8 @@ class PostgresServer:
             "PostgreSQL", command, log=self.log, folder=Path("/"), user=_account(),
             stop_signal=STOP_SIGNALS["fast"], detached=self.detached,
         )  # fmt: skip
+        if os.geteuid() == 0:
+            _open_way_to(self.folder)
         self._process.launch()
         self._process.wait_ready(self.is_running, START_SECONDS)
 
@@ -155,19 +155,21 @@ class PostgresServer:
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             raise ProcessError(f"{self.folder} is not a whole PostgreSQL data folder; `./dev reset` makes a new one.")
-        self._initialise()
+        _persist(self._initialise)
 
     def _initialise(self) -> None:
         """initdb beside the final place, then a rename: an interrupted one is never taken for a database."""
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        if os.geteuid() == 0:
-            _own(new)
+        account = _account()
+        if account is not None:
+            shutil.chown(new, account, account)
+            _open_way_to(new)
         log = self.log.with_name(f"{self.log.stem}-initdb.log")
         command = [str(binaries() / "initdb"), "-D", str(new), "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C"]
-        run_logged("initdb", command, log, folder=Path("/"), user=_account())
+        run_logged("initdb", command, log, folder=Path("/"), user=account)
         if self.folder.exists():
             self.folder.rmdir()
         new.rename(self.folder)
@@ -181,8 +183,41 @@ def binaries() -> Path:
     return Path(package.origin).parent / "pginstall" / "bin"
 
 
+def _persist(step: Callable[[], None]) -> None:
+    """Do it again for a while when it fails for a reason that passes."""
+    failure: ProcessError | None = None
+
+    def succeeds() -> bool:
+        nonlocal failure
+        try:
+            step()
+        except ProcessError as error:
+            failure = error
+            if not any(reason in str(error) for reason in PASSING):
+                raise
+            return False
+        return True
+
+    if not wait_until(succeeds, PERSIST_SECONDS) and failure is not None:
+        raise failure
+
+
 def _account() -> str | None:
-    return ACCOUNT if os.geteuid() == 0 else None
+    """The account that runs the server, made on first use; None for the caller's own."""
+    if os.geteuid() != 0:
+        return None
+    if not wait_until(_has_account, PERSIST_SECONDS):  # another process may be making it, too
+        raise ProcessError(f"the account {ACCOUNT}, which PostgreSQL needs beside root, cannot be made by useradd")
+    return ACCOUNT
+
+
+def _has_account() -> bool:
+    try:
+        pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        command = ["useradd", "--system", "--user-group", "--no-create-home", ACCOUNT]
+        return subprocess.run(command, capture_output=True).returncode == 0
+    return True
 
 
 def _major_version() -> str:
@@ -197,14 +232,8 @@ def _working_folder(pid: int) -> Path | None:
         return None
 
 
-def _own(folder: Path) -> None:
-    """As root: give the folder to the account that will run the server, and let it reach what it needs."""
-    try:
-        account = pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        subprocess.run(["useradd", "--system", "--no-create-home", ACCOUNT], check=True)
-        account = pwd.getpwnam(ACCOUNT)
-    os.chown(folder, account.pw_uid, account.pw_gid)
+def _open_way_to(folder: Path) -> None:
+    """As root: let the server's account pass through to its data and its programs."""
     for path in (*folder.parents, *binaries().parents):
         mode = path.stat().st_mode
         if mode & 0o001 == 0:

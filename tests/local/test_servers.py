@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -136,3 +137,12 @@ def test_azurite_that_cannot_start_says_why(azurite_server: Azurite, tmp_path: P
     with pytest.raises(ProcessError, match=r"Azurite ended at its start[\s\S]*EADDRINUSE"):
         other.process.wait_ready(lambda: False)
     shutil.rmtree(tmp_path / "other", ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another account run the server")
+def test_a_way_that_was_closed_to_the_servers_account_is_opened_again(server: PostgresServer) -> None:
+    server.start()
+    server.stop()
+    server.folder.parent.chmod(0o700)  # as pytest does with its folders at every start
+    server.start()
+    assert server.is_running()
