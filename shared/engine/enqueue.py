@@ -25,7 +25,7 @@ from shared.engine.ports import Store, Transport
 
 log = logging.getLogger(__name__)
 
-#: No wake-up stays invisible for longer: the queue's length is what Azure scales on (DESIGN 5).
+#: No wake-up stays invisible for longer: the queue's length is what Azure scales on.
 LONGEST_WAKE_DELAY = timedelta(seconds=30)
 #: From so many on, wake-ups are sent by several threads at once: a put takes milliseconds, a bulk hundreds of puts.
 FEW_WAKE_UPS = 8

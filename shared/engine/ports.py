@@ -89,7 +89,7 @@ class Store(Protocol):
 
 
 class Transport(Protocol):
-    """Where wake-ups travel. Raises TransportUnavailableError. Delays are at most 30 s (DESIGN 5)."""
+    """Where wake-ups travel. Raises TransportUnavailableError. Delays are at most 30 s."""
 
     def send(self, queue: str, body: str, delay: timedelta = timedelta()) -> None: ...
 

@@ -1,4 +1,4 @@
-"""From what Graph did to how the attempt ended (DESIGN: errors and retries), and the calls kept on the attempt."""
+"""From what Graph did to how the attempt ended (the retry table of docs/explanation/architecture.md); keeps the calls."""
 
 from __future__ import annotations
 
