@@ -37,7 +37,7 @@ def delivery(system: System, number: int) -> dict[str, Any]:
 def test_the_webhook_answers_at_once_while_all_workers_are_busy(
     system: System, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    system.fault(2 * BUSY_WORKERS, path="/(chats|users)/", kind="delay", seconds=10.0)
+    system.fault(2 * BUSY_WORKERS, path="/(chats|users)/", kind="delay", seconds=7.0)
     for number in range(BUSY_WORKERS):
         system.send(f"busy {number}")
         system.enqueue("outlook-outbound", steps.mail(f"busy {number}"))
