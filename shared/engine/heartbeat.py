@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 #: A lease is renewed this often in its length, so that two beats may fail.
 BEATS_PER_LEASE = 3
-#: Below host.json's functionTimeout of five minutes: a handler that hangs loses its lease before the host gives up.
-LONGEST_RUN = timedelta(minutes=4)
+#: With the worker's time budget and one more outside call, below host.json's functionTimeout of five minutes: a
+#: handler that hangs loses its lease before the host gives up on the function.
+LONGEST_RUN = timedelta(minutes=3)
 
 
 @dataclass(slots=True)
@@ -87,15 +88,23 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._held or self._stopped)
-                if self._stopped:
-                    return
-                shortest = min(one.length for one in self._held.values())
-                if self._changed.wait_for(lambda: self._stopped, shortest.total_seconds() / BEATS_PER_LEASE):
-                    return
+            if self._wait():
+                return
             try:
                 self.beat()
             except Exception:
                 # The thread must outlive anything: without it every long job loses its lease.
                 log.exception("heartbeat.failed")
+
+    def _wait(self) -> bool:
+        """Wait until the next beat is due; True to end. A shorter lease that comes brings it forward."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held or self._stopped)
+            since = time.monotonic()
+            while self._held and not self._stopped:
+                shortest = min(one.length for one in self._held.values())
+                left = since + shortest.total_seconds() / BEATS_PER_LEASE - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._stopped

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from local.process import wait_until
 from shared.engine.context import Context
 from shared.engine.errors import (
     AuthError,
@@ -15,7 +19,10 @@ from shared.engine.errors import (
     RejectedError,
     StoreUnavailableError,
 )
+from shared.engine.heartbeat import LONGEST_RUN
 from shared.engine.job import Completed, Deferred, ErrorClass, Job, JobState, NewJob, Released, Settlement
+from shared.engine.worker import TIME_BUDGET
+from shared.graph.session import TOTAL_SECONDS
 from tests.unit.engine.bench import QUEUE, Bench
 
 
@@ -228,6 +235,31 @@ def test_the_heartbeat_thread_renews_by_itself(bench: Bench) -> None:
     bench.worker.run(QUEUE, 1)
     bench.heartbeat.stop()
     assert bench.states() == ["completed"]
+
+
+def test_a_short_lease_that_begins_beside_a_long_one_is_renewed_in_its_own_time(bench: Bench) -> None:
+    long_one, short_one = Job(uuid4(), QUEUE, "", 1, 5, uuid4()), Job(uuid4(), QUEUE, "", 1, 5, uuid4())
+    renewed = threading.Event()
+
+    def recording(leases: Any, lease: timedelta) -> list[Any]:
+        if short_one.id in [held.job_id for held in leases]:
+            renewed.set()
+        return []
+
+    bench.store.renew = recording  # type: ignore[method-assign]
+    with bench.heartbeat.keep(long_one, timedelta(hours=1), threading.Event()):
+        waiting = wait_until(lambda: len(bench.heartbeat._changed._waiters) == 1, 5)  # type: ignore[attr-defined]
+        assert waiting, "the thread waits for the long lease"
+        with bench.heartbeat.keep(short_one, timedelta(seconds=0.03), threading.Event()):
+            assert renewed.wait(5)
+    bench.heartbeat.stop()
+
+
+def test_a_hanging_handler_is_given_up_before_the_host_gives_up_on_the_function() -> None:
+    host = json.loads((Path(__file__).parents[3] / "host.json").read_text())
+    hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
+    timeout = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    assert TIME_BUDGET + LONGEST_RUN + timedelta(seconds=TOTAL_SECONDS) < timeout
 
 
 def test_a_handler_that_hangs_loses_its_lease_by_itself(bench: Bench) -> None:
