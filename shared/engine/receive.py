@@ -6,6 +6,7 @@ message, or raises: then the host delivers again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: While the database is away a body comes back after so many seconds, at random so that they spread.
 PUT_BACK_SECONDS = (2.0, 20.0)
+#: What a storage-queue message holds.
+LARGEST_MESSAGE_BYTES = 64 * 1024
 #: A wake-up from a poison queue had five crashes behind it: no hurry.
 SECOND_CHANCE = timedelta(seconds=30)
 
@@ -53,7 +56,7 @@ class Receiver:
                 return
             report = self._worker.run(queue, wake_up.jobs)
         except StoreUnavailableError as error:
-            self.put_back(queue, body, error)
+            self.put_back(queue, _with_key(body, message_id), error)
         else:
             if report.left > 0:
                 self._producer.wake(queue, report.left)
@@ -121,7 +124,7 @@ class Receiver:
             priority=job.priority,
             run_at=job.run_at,
             delay=job.delay,
-            idempotency_key=job.idempotency_key or f"message:{message_id}",
+            idempotency_key=job.idempotency_key or _key(message_id),
             correlation_id=job.correlation_id,
         )
         log.info("message.adopted", extra={"queue": queue, "message_id": message_id})
@@ -138,3 +141,23 @@ class Receiver:
         if self._store.bury_job(job, reason, f"{queue}/{message_id}") is not None:
             log.error("job.buried", extra={"queue": queue, "message_id": message_id})
             self._producer.wake(DEAD_LETTERS)
+
+
+def _key(message_id: str) -> str:
+    """What makes a foreign message one job."""
+    return f"message:{message_id}"
+
+
+def _with_key(body: bytes, message_id: str) -> bytes:
+    """A foreign job's body that names its key: its new message has another id, and the row may be stored already.
+
+    Other bodies stay as they are, and so does one that would grow beyond what a message holds.
+    """
+    try:
+        message = decode_body(body)
+    except UnreadableMessageError:
+        return body
+    if "payload" not in message or message.get("idempotencyKey") is not None:
+        return body
+    keyed = json.dumps(message | {"idempotencyKey": _key(message_id)}).encode()
+    return keyed if len(keyed) <= LARGEST_MESSAGE_BYTES else body

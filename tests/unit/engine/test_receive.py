@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -90,6 +91,36 @@ def test_I8_with_the_database_away_the_body_comes_back_as_a_new_message(bench: B
     [(queue, text, delay)] = bench.transport.sent
     assert (queue, text) == (QUEUE, wake_up_body(QUEUE, 1))
     assert timedelta(seconds=2) <= delay <= timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("encode", [bytes, base64.b64encode], ids=["plain", "base64"])
+def test_I8_a_foreign_job_whose_storing_got_no_answer_is_one_job(
+    bench: Bench, encode: Callable[[bytes], bytes]
+) -> None:
+    enqueue = bench.store.enqueue
+
+    def stored_without_an_answer(*args: Any) -> Any:
+        enqueue(*args)
+        bench.store.enqueue = enqueue  # type: ignore[method-assign]
+        raise StoreUnavailableError("the connection was cut after the commit")
+
+    bench.store.enqueue = stored_without_an_answer  # type: ignore[method-assign]
+    bench.receiver.receive(QUEUE, encode(body({"payload": {"n": 1}})), "m-1")
+    [(queue, text, _)] = bench.transport.sent
+    bench.receiver.receive(queue, text.encode(), "m-2")
+    assert bench.states() == ["ready"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"payload": {"n": 1}, "idempotencyKey": "mine"}, {"payload": {"text": "\u00e9" * 20_000}}],
+    ids=["key of its own", "too large for a key"],
+)
+def test_I8_a_foreign_job_with_a_key_or_without_room_for_one_comes_back_as_it_was(bench: Bench, message: Any) -> None:
+    bench.store.failures["enqueue"] = 1
+    raw = json.dumps(message, ensure_ascii=False)
+    bench.receiver.receive(QUEUE, raw.encode(), "m-1")
+    assert [text for _, text, _ in bench.transport.sent] == [raw]
 
 
 def test_I8_an_unreadable_message_too_waits_for_the_database(bench: Bench) -> None:
