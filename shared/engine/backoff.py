@@ -48,7 +48,8 @@ def decide(
 ) -> Retry | Dead:
     """Retry or dead letter, from the class of this failure and how often the job has failed with it before.
 
-    What the peer asked for (`retry_after`) is a lower bound on the delay and takes the place of the table's.
+    What the peer asked for (`retry_after`) takes the place of the table's delay, but never to come back sooner than
+    after a network failure: a peer that asks for nothing at all, or for a time past, must not use up all retries.
     """
     policy = (overrides or {}).get(failure.error_class) or RETRY_POLICIES[failure.error_class]
     failed_before = job.failures(failure.error_class)
@@ -56,5 +57,6 @@ def decide(
         return Dead(failure)
     seconds = policy.delays[failed_before]
     if failure.retry_after is not None:
-        seconds = min(max(failure.retry_after, timedelta()), LONGEST_RETRY_AFTER).total_seconds()
+        asked = min(failure.retry_after, LONGEST_RETRY_AFTER).total_seconds()
+        seconds = max(asked, _NETWORK.delays[min(failed_before, _NETWORK.retries - 1)])
     return Retry(failure, timedelta(seconds=seconds * (1 + JITTER * random.random())))

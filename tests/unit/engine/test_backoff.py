@@ -76,14 +76,20 @@ def test_each_class_counts_its_own_failures() -> None:
     [
         (timedelta(seconds=2), timedelta(seconds=2)),
         (timedelta(seconds=300), timedelta(seconds=300)),
-        (timedelta(), timedelta()),
-        (timedelta(seconds=-5), timedelta()),
+        (timedelta(), timedelta(seconds=1)),
+        (timedelta(seconds=-5), timedelta(seconds=1)),
         (timedelta(days=3650), LONGEST_RETRY_AFTER),
     ],
 )
 def test_what_the_peer_asked_for_takes_the_place_of_the_table(asked: timedelta, waited: timedelta) -> None:
     failure = Failure(ErrorClass.RATE_LIMIT, "429", retry_after=asked)
     assert decide(job(), failure, NoJitter()) == Retry(failure, waited)
+
+
+def test_a_peer_that_asks_for_no_wait_does_not_use_up_all_retries_at_once() -> None:
+    failure = Failure(ErrorClass.RATE_LIMIT, "429", retry_after=timedelta())
+    outcomes = [decide(job(*[ErrorClass.RATE_LIMIT] * failed), failure, NoJitter()) for failed in range(6)]
+    assert outcomes == [*(Retry(failure, timedelta(seconds=2**n)) for n in range(5)), Dead(failure)]
 
 
 def test_a_queue_may_override_its_policy() -> None:
@@ -98,8 +104,8 @@ def test_a_retry_is_never_early_and_at_most_a_quarter_late(seed: int, asked: flo
     failure = Failure(ErrorClass.RATE_LIMIT, "429", retry_after=timedelta(seconds=asked))
     outcome = decide(job(*[ErrorClass.RATE_LIMIT] * failed), failure, Random(seed))
     assert isinstance(outcome, Retry)
-    assert asked <= outcome.delay.total_seconds() + 1e-6
-    assert outcome.delay.total_seconds() <= asked * (1 + JITTER) + 1e-6
+    least = max(asked, 2**failed)
+    assert least - 1e-6 <= outcome.delay.total_seconds() <= least * (1 + JITTER) + 1e-6
 
 
 def test_equal_failures_spread() -> None:
