@@ -95,16 +95,16 @@ def test_I8_with_the_database_away_the_body_comes_back_as_a_new_message(bench: B
 
 @pytest.mark.parametrize("encode", [bytes, base64.b64encode], ids=["plain", "base64"])
 def test_I8_a_foreign_job_whose_storing_got_no_answer_is_one_job(
-    bench: Bench, encode: Callable[[bytes], bytes]
+    bench: Bench, encode: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue = bench.store.enqueue
 
     def stored_without_an_answer(*args: Any) -> Any:
         enqueue(*args)
-        bench.store.enqueue = enqueue  # type: ignore[method-assign]
+        monkeypatch.undo()
         raise StoreUnavailableError("the connection was cut after the commit")
 
-    bench.store.enqueue = stored_without_an_answer  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.store, "enqueue", stored_without_an_answer)
     bench.receiver.receive(QUEUE, encode(body({"payload": {"n": 1}})), "m-1")
     [(queue, text, _)] = bench.transport.sent
     bench.receiver.receive(queue, text.encode(), "m-2")
