@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import azure.functions as func
 
+from functions.apart import run_apart
 from functions.problem import METHODS, answer, wrong_method
 
 bp = func.Blueprint()  # type: ignore[no-untyped-call]
@@ -11,11 +12,13 @@ bp = func.Blueprint()  # type: ignore[no-untyped-call]
 
 @bp.function_name("show_health")
 @bp.route("queue/health", methods=METHODS, auth_level=func.AuthLevel.ANONYMOUS)
-def show_health(req: func.HttpRequest) -> func.HttpResponse:
+async def show_health(req: func.HttpRequest) -> func.HttpResponse:
     """200 when everything is there, else 503 and what lacks."""
     refusal = wrong_method(req, "GET")
-    if refusal is not None:
-        return refusal
+    return refusal if refusal is not None else await run_apart(_report)
+
+
+def _report() -> func.HttpResponse:
     from shared import bootstrap
 
     report = bootstrap.health().report()

@@ -10,6 +10,7 @@ import time
 
 import azure.functions as func
 
+from functions.apart import run_apart
 from functions.problem import HEADERS, METHODS, answer, problem, wrong_method
 from shared.engine.errors import TransportUnavailableError
 from shared.settings_errors import SettingsError
@@ -26,24 +27,25 @@ RETRY_SOON = {"Retry-After": "10"}
 
 @bp.function_name("take_notifications")
 @bp.route("webhooks/graph", methods=METHODS, auth_level=func.AuthLevel.ANONYMOUS)
-def take_notifications(req: func.HttpRequest) -> func.HttpResponse:
+async def take_notifications(req: func.HttpRequest) -> func.HttpResponse:
     """Change notifications."""
-    return _take(req)
+    return await _take(req)
 
 
 @bp.function_name("take_lifecycle_notifications")
 @bp.route("webhooks/graph/lifecycle", methods=METHODS, auth_level=func.AuthLevel.ANONYMOUS)
-def take_lifecycle_notifications(req: func.HttpRequest) -> func.HttpResponse:
+async def take_lifecycle_notifications(req: func.HttpRequest) -> func.HttpResponse:
     """Lifecycle notifications."""
-    return _take(req)
+    return await _take(req)
 
 
-def _take(req: func.HttpRequest) -> func.HttpResponse:
+async def _take(req: func.HttpRequest) -> func.HttpResponse:
+    until = time.monotonic() + DEADLINE_SECONDS  # a cold start's imports count: Graph counts them too
     refusal = wrong_method(req, "POST")
     if refusal is not None:
         return refusal
     token = next((text for name, text in req.params.items() if name.lower() == "validationtoken"), None)
-    return _deliver(req) if token is None else _shake_hands(token)
+    return await run_apart(_deliver, req, until) if token is None else _shake_hands(token)
 
 
 def _shake_hands(token: str) -> func.HttpResponse:
@@ -57,8 +59,7 @@ def _shake_hands(token: str) -> func.HttpResponse:
     return func.HttpResponse(body, headers=HEADERS, mimetype="text/plain", charset="utf-8")
 
 
-def _deliver(req: func.HttpRequest) -> func.HttpResponse:
-    until = time.monotonic() + DEADLINE_SECONDS  # a cold start's imports count: Graph counts them too
+def _deliver(req: func.HttpRequest, until: float) -> func.HttpResponse:
     from shared import bootstrap
     from shared.handlers.intake import DeliveryError
 

@@ -8,7 +8,7 @@
        └─────────► ready                     └───► cancelled
 
 `scheduled`, `waiting` and `ready` may also end as `cancelled`. TRANSITIONS is this drawing; a test compares
-it with the table in docs/architecture.md and with what the store really does.
+it with the table in docs/explanation/architecture.md and with what the store really does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what Graph did to how the attempt ended (the retry table of docs/explanation/architecture.md); keeps the calls."""
+"""From what Graph did to how the attempt ended (docs/explanation/architecture.md, Retries); keeps the calls on it."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ DELIVERIES = 60
 ITEMS = 100
 P99_SECONDS = 0.2
 HANDSHAKE_SECONDS = 1.0
+GRAPH_WAITS_SECONDS = 3.0
 
 
 def delivery(system: System, number: int) -> dict[str, Any]:
@@ -67,3 +68,29 @@ def test_the_webhook_answers_at_once_while_all_workers_are_busy(
     assert p99 < P99_SECONDS
     recorded = "select count(*) from queue.webhook_events where subscription_id = %s"
     wait_for(lambda: system.count(recorded, system.tag), DELIVERIES * ITEMS)
+
+
+def test_the_webhook_and_health_answer_although_jobs_hold_every_thread_of_the_worker(system: System) -> None:
+    threads = int(system.stack.environment["PYTHON_THREADPOOL_THREAD_COUNT"])
+    system.fault(2 * threads, path="/(chats|users)/", kind="delay", seconds=5.0)
+    for number in range(threads):
+        system.send(f"full {number}")
+        system.enqueue("outlook-outbound", steps.mail(f"full {number}"))
+    active = "select count(*) from queue.jobs where state = 'active'"
+    # One thread may be with a timer at this moment.
+    wait_for(lambda: system.count(active) >= threads - 1, True)
+    url = system.stack.host_url
+    slowest = 0.0
+    with requests.Session() as graph:
+        for number in range(5):
+            calls: list[tuple[str, str, Any]] = [
+                ("POST", "/webhooks/graph", delivery(system, number)),
+                ("POST", "/webhooks/graph?validationToken=x", None),
+                ("GET", "/queue/health", None),
+            ]
+            for method, path, body in calls:
+                begun = time.perf_counter()
+                assert graph.request(method, url + path, json=body, timeout=10).ok
+                slowest = max(slowest, time.perf_counter() - begun)
+    assert system.count(active) >= threads - 1, "the threads were not held to the end"
+    assert slowest < GRAPH_WAITS_SECONDS / 2

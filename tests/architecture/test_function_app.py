@@ -142,7 +142,8 @@ def test_a_handshake_loads_nothing_heavy_either() -> None:
 import azure.functions as func, json, sys
 from functions.webhooks import take_notifications
 req = func.HttpRequest("POST", "http://x/api/webhooks/graph", params={{"validationToken": "a: b"}}, body=b"")
-assert take_notifications(req).get_body() == b"a: b"
+import asyncio
+assert asyncio.run(take_notifications(req)).get_body() == b"a: b"
 print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))
 """
     assert json.loads(python(code)) == []
@@ -158,7 +159,8 @@ from functions.webhooks import take_notifications
 from shared import bootstrap
 item = {"subscriptionId": "s", "clientState": bootstrap.client_states().new()}
 req = func.HttpRequest("POST", "http://x/api/webhooks/graph", body=json.dumps({"value": [item]}).encode())
-assert take_notifications(req).status_code == 503
+import asyncio
+assert asyncio.run(take_notifications(req)).status_code == 503
 heavy = ("psycopg", "psycopg_pool", "msal", "shared.handlers.webhooks", "shared.graph.client")
 print(json.dumps([m for m in heavy if m in sys.modules]), flush=True)
 os._exit(0)  # not waiting for the client's retries

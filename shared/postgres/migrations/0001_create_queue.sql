@@ -1,4 +1,4 @@
--- The whole layout. Hot jobs, future jobs and history are separate tables on purpose: see docs/architecture.md.
+-- The whole layout. Hot jobs, future jobs and history are separate tables on purpose: see docs/explanation/architecture.md.
 
 create schema if not exists queue;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -37,7 +38,8 @@ def item(number: int, **more: Any) -> dict[str, Any]:
 
 def post(*items: Any) -> int:
     body = json.dumps({"value": items}).encode()
-    status: int = take_notifications(func.HttpRequest("POST", "https://app/api/webhooks/graph", body=body)).status_code
+    request = func.HttpRequest("POST", "https://app/api/webhooks/graph", body=body)
+    status: int = asyncio.run(take_notifications(request)).status_code
     return status
 
 

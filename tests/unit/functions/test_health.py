@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
+import azure.functions as func
 import pytest
 
-from functions.health import show_health
+from functions import health
 from shared.engine.errors import Problem, StoreUnavailableError, TransportUnavailableError
 from shared.monitoring.health import CACHE_SECONDS, Health
 from tests.unit.functions.requests import assert_problem, document, request
+
+
+def show_health(req: func.HttpRequest) -> func.HttpResponse:
+    """As the worker calls it."""
+    response: func.HttpResponse = asyncio.run(health.show_health(req))
+    return response
 
 
 class Part:

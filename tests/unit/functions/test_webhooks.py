@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from urllib.parse import parse_qs
@@ -9,12 +10,26 @@ from urllib.parse import parse_qs
 import azure.functions as func
 import pytest
 
-from functions.webhooks import LARGEST_DELIVERY_BYTES, take_lifecycle_notifications, take_notifications
+from functions import webhooks
+from functions.webhooks import LARGEST_DELIVERY_BYTES
 from shared.engine.errors import TransportUnavailableError
 from shared.handlers.intake import DeliveryError
 from tests.unit.functions.requests import assert_problem, request
 
 TOKEN = "Validation: Testing client application reachability for subscription Request-Id: 11111111-1111-1111-1111-1111"
+
+
+def take_notifications(req: func.HttpRequest) -> func.HttpResponse:
+    """As the worker calls it."""
+    response: func.HttpResponse = asyncio.run(webhooks.take_notifications(req))
+    return response
+
+
+def take_lifecycle_notifications(req: func.HttpRequest) -> func.HttpResponse:
+    response: func.HttpResponse = asyncio.run(webhooks.take_lifecycle_notifications(req))
+    return response
+
+
 ROUTES = [take_notifications, take_lifecycle_notifications]
 
 
