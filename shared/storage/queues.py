@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from math import ceil
 from typing import Any
 
 import requests
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.queue import QueueClient, QueueServiceClient
+from azure.storage.queue import QueueClient, QueueServiceClient, StorageErrorCode
 from requests.adapters import HTTPAdapter
 
 from shared.engine.errors import TransportUnavailableError
+
+log = logging.getLogger(__name__)
 
 #: The service takes at most this many messages a call.
 PAGE = 32
@@ -27,6 +30,8 @@ CONNECTIONS = 64
 #: Of the SDK: a put may take so long with all its tries. The webhook has a deadline of its own below that.
 TIMEOUT_SECONDS = 5
 RETRIES = 2
+#: Of a message whose visibility has ended: somebody else has received it, or deleted it.
+_NO_LONGER_OURS = {StorageErrorCode.POP_RECEIPT_MISMATCH, StorageErrorCode.MESSAGE_NOT_FOUND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,12 @@ class StorageQueues:
             return len(self._client(queue).peek_messages(max_messages=min(cap, PAGE)))
 
     def receive(self, queue: str, limit: int, visibility: timedelta) -> Iterator[Received]:
-        """Up to `limit` messages, each hidden for `visibility`; stops at what the queue held at first."""
-        client = self._client(queue)
+        """Up to `limit` messages, each hidden for `visibility`, at least a second; stops at what was there at first."""
+        client, hidden_for = self._client(queue), max(1, ceil(visibility.total_seconds()))
         left = limit
         while left > 0:
             with _unavailable(queue):
-                page = list(
-                    client.receive_messages(
-                        max_messages=min(left, PAGE), visibility_timeout=ceil(visibility.total_seconds())
-                    )
-                )[: min(left, PAGE)]
+                page = list(client.receive_messages(max_messages=min(left, PAGE), visibility_timeout=hidden_for))
             for message in page:
                 delete = partial(self._delete, queue, message.id, message.pop_receipt or "")
                 yield Received(message.id, str(message.content).encode(), message.dequeue_count or 1, delete)
@@ -121,8 +122,10 @@ class StorageQueues:
         with _unavailable(queue):
             try:
                 self._client(queue).delete_message(message_id, pop_receipt)
-            except ResourceNotFoundError:
-                return  # its visibility ended and somebody else has it, or has deleted it
+            except HttpResponseError as error:
+                if getattr(error, "error_code", None) not in _NO_LONGER_OURS:
+                    raise
+                log.info("message.not_ours_to_delete", extra={"queue": queue, "message_id": message_id})
 
     def _client(self, queue: str) -> QueueClient:
         with self._lock:
@@ -137,5 +140,6 @@ def _unavailable(queue: str) -> Iterator[None]:
     try:
         yield
     except AzureError as error:
-        reason = getattr(error, "error_code", None) or type(error).__name__
+        code = getattr(error, "error_code", None)
+        reason = getattr(code, "value", code) or type(error).__name__
         raise TransportUnavailableError(f"storage queue {queue}: {reason}") from error
