@@ -295,17 +295,23 @@ def _record(row: Any) -> JobRecord:
 
 
 def _new_job_json(job: NewJob) -> dict[str, Any]:
-    return {
-        "queue": job.queue,
-        "payload": job.payload,
-        "priority": job.priority,
-        "run_at": job.run_at.isoformat() if job.run_at else None,
-        "delay_seconds": job.delay.total_seconds() if job.delay is not None else None,
-        "idempotency_key": job.idempotency_key,
-        "correlation_id": job.correlation_id,
-        "redrive_of": str(job.redrive_of) if job.redrive_of else None,
-        "effect_since": job.effect_since.isoformat() if job.effect_since else None,
-    }
+    """Without what is not given: for a bulk of bare jobs that is a third of the text and of the time."""
+    given: dict[str, Any] = {"queue": job.queue, "payload": job.payload}
+    if job.priority is not None:
+        given["priority"] = job.priority
+    if job.run_at is not None:
+        given["run_at"] = job.run_at.isoformat()
+    if job.delay is not None:
+        given["delay_seconds"] = job.delay.total_seconds()
+    if job.idempotency_key is not None:
+        given["idempotency_key"] = job.idempotency_key
+    if job.correlation_id is not None:
+        given["correlation_id"] = job.correlation_id
+    if job.redrive_of is not None:
+        given["redrive_of"] = str(job.redrive_of)
+    if job.effect_since is not None:
+        given["effect_since"] = job.effect_since.isoformat()
+    return given
 
 
 def _settlement_json(settlement: Settlement) -> dict[str, Any]:
@@ -318,11 +324,12 @@ def _settlement_json(settlement: Settlement) -> dict[str, Any]:
 def _outcome_json(outcome: Outcome, details: dict[str, Any]) -> dict[str, Any]:
     match outcome:
         case Completed():
-            return {
-                "outcome": "completed",
-                "result": outcome.result,
-                "follow_ups": [_new_job_json(job) for job in outcome.follow_ups],
-            }
+            done: dict[str, Any] = {"outcome": "completed"}
+            if outcome.result is not None:
+                done["result"] = outcome.result
+            if outcome.follow_ups:
+                done["follow_ups"] = [_new_job_json(job) for job in outcome.follow_ups]
+            return done
         case Retry() | Dead():
             failure = outcome.failure
             head = {
