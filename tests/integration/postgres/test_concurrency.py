@@ -48,7 +48,7 @@ def test_I2_twenty_workers_take_every_job_once_and_never_more_than_asked(
             settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
             assert store.settle(settlements[::-1]) == []
 
-    at_once(12, work)
+    at_once(20, work)
     assert len(claimed) == 1000 and set(claimed.values()) == {1}
     assert sql.execute("select state, count(*) from queue.jobs group by 1").fetchall() == [("completed", 1000)]
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from local.postgres import PostgresServer
+from local.process import wait_until
+from shared.engine.context import Context
+from shared.engine.enqueue import Producer
 from shared.engine.errors import StoreUnavailableError
-from shared.engine.job import Completed, NewJob, Settlement
+from shared.engine.job import Completed, Job, NewJob, Settlement
+from shared.engine.memory import MemoryTransport
+from shared.engine.worker import Worker
+from shared.handlers.registry import QUEUES
 from shared.postgres import pool
 from shared.postgres.migrate import migrate
 from shared.postgres.pool import Database
@@ -29,6 +41,13 @@ def own_server(tmp_path: Path) -> Iterator[PostgresServer]:
     migrate(server.url("postgres"))
     yield server
     server.stop("immediate")
+
+
+def is_back(store: PostgresStore) -> bool:
+    try:
+        return store.settings(QUEUE).queue == QUEUE
+    except StoreUnavailableError:
+        return False
 
 
 def test_a_stopped_database_is_told_as_away_and_work_goes_on_within_5_s_of_its_return(
@@ -74,10 +93,11 @@ def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(datab
     database.close()
 
 
+@pytest.mark.parametrize("timeout", ["lock_timeout", "statement_timeout"])
 def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
-    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch, timeout: str
 ) -> None:
-    monkeypatch.setattr(pool, "_TIMEOUTS", "-c statement_timeout=200 -c lock_timeout=100")
+    monkeypatch.setattr(pool, "_TIMEOUTS", f"-c {timeout}=100")
     database = Database(database_url)
     store = PostgresStore(database)
     with psycopg.connect(database_url) as other:
@@ -95,6 +115,59 @@ def test_a_used_up_pool_is_told_as_away(database_url: str, monkeypatch: pytest.M
     with database.connection(), pytest.raises(StoreUnavailableError, match="PoolTimeout"):
         PostgresStore(database).settings(QUEUE)
     database.close()
+
+
+def test_a_server_without_a_free_connection_is_told_as_away_and_recovers(
+    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CHECKOUT_SECONDS", 1.0)
+    role = f"narrow_{uuid4().hex}"
+    sql.execute(f"create role {role} login superuser connection limit 0".encode())
+    sql.execute(f"alter role {role} nosuperuser".encode())  # the limit does not bind a superuser
+    sql.execute(f"grant usage on schema queue to {role}".encode())
+    sql.execute(f"grant all on all tables in schema queue to {role}".encode())
+    address = urlsplit(database_url)
+    database = Database(address._replace(netloc=f"{role}@{address.netloc.rpartition('@')[2]}").geturl())
+    store = PostgresStore(database)
+    with pytest.raises(StoreUnavailableError):
+        store.settings(QUEUE)
+    sql.execute(f"alter role {role} connection limit 1".encode())
+    assert wait_until(lambda: is_back(store), 10)
+    database.close()
+    sql.execute(f"drop owned by {role}; drop role {role}".encode())
+
+
+def test_no_connection_is_held_while_a_handler_waits_for_an_answer(database_url: str) -> None:
+    database = Database(database_url, max_size=1)
+    store = PostgresStore(database)
+    producer = Producer(store, MemoryTransport(), QUEUES, lambda *_: None)
+    producer.enqueue_many([NewJob(QUEUE, {}) for _ in range(5)])
+    all_wait, answer = threading.Barrier(6), threading.Event()
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        all_wait.wait(10)
+        assert answer.wait(10)
+
+    worker = Worker(store, producer, lambda _: handler, lambda *_: None, Random(1), "w")
+    with ThreadPoolExecutor(5) as threads:
+        runs = [threads.submit(worker.run, QUEUE, 1) for _ in range(5)]
+        all_wait.wait(10)
+        assert store.settings(QUEUE).queue == QUEUE, "with all handlers waiting, the only connection is free"
+        answer.set()
+        assert [run.result().ran for run in runs] == [1] * 5
+    database.close()
+
+
+def test_a_closed_pool_is_told_as_away_to_who_is_late_and_opens_again(database: Database) -> None:
+    def use_late() -> None:
+        with database.connection() as conn:
+            database.close()
+            conn.close()
+            conn.execute("select 1")
+
+    with pytest.raises(StoreUnavailableError):
+        use_late()
+    assert PostgresStore(database).settings(QUEUE).queue == QUEUE
 
 
 def test_no_prepared_statements_that_a_transaction_pooler_could_lose(database: Database) -> None:
