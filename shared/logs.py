@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, and no secret in any of them, whoever logs."""
+"""Structured logs: one JSON object a line, and in none of them a secret or a person's address, whoever logs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _NAMED = re.compile(
     r"""(["']?\s*[=:]\s*["']?)[^&;\s"',}]{4,}""",
     re.IGNORECASE,
 )
+#: A mail address; not the id of a chat, which has its form.
+_ADDRESS = re.compile(r"(?<![\w.+-])([\w+])[\w.+-]*@(?!thread\.|unq\.)([\w-]+(?:\.[\w-]+)+)")
 _IN_URL = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 
 
 class Redaction(logging.Filter):
-    """Takes secrets out of a record before anything formats it: its text, its extras, its exception."""
+    """Takes secrets and addresses out of a record before anything formats it: its text, its extras, its exception."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +45,7 @@ class Redaction(logging.Filter):
             text = text.replace(value, HIDDEN)
         text = _BEARER.sub(rf"\1 {HIDDEN}", text)
         text = _IN_URL.sub(rf"\1{HIDDEN}", text)
+        text = _ADDRESS.sub(rf"\1{HIDDEN}@\2", text)
         return _NAMED.sub(rf"\1\2{HIDDEN}", text)
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -55,18 +55,18 @@ def look_again(job: Job, error: GraphError) -> None:
 
 
 def moment(text: Any) -> datetime | None:
-    """An aware instant of Graph's JSON; None for none, for nonsense, and for the year 1."""
+    """An instant of Graph's JSON, in UTC; None for none, for nonsense, and for the year 1."""
     try:
         found = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        return found.astimezone(UTC) if found.tzinfo and found.year > 1 else None
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found if found.tzinfo and found.year > 1 else None
 
 
 def sortable(text: Any) -> str | None:
     """An instant of Graph's JSON in the one form in which texts sort as instants do."""
     found = moment(text)
-    return found.astimezone(UTC).isoformat(timespec="microseconds") if found else None
+    return found.isoformat(timespec="microseconds") if found else None
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -71,6 +72,21 @@ def test_one_is_created_for_nearly_the_longest_and_recorded(
     left = record.expires_at - datetime.now(UTC)
     assert lifetime(resource) - timedelta(minutes=7) < left < lifetime(resource)
     assert PostgresSubscriptions(database).live(resource, "created") == record
+
+
+@pytest.mark.parametrize("expiry", ["2026-03-01T10:00:00.1234567Z", "2026-03-01T10:00:00.4Z", "2026-03-01T10:00:00Z"])
+def test_an_expiry_is_read_with_any_number_of_digits(subscriptions: Subscriptions, wired: Wired, expiry: str) -> None:
+    answer = {
+        "id": "s1",
+        "resource": MAIL,
+        "changeType": "created",
+        "notificationUrl": "https://app.example/api/webhooks/graph",
+        "expirationDateTime": expiry,
+    }
+    wired.graph.add_fault("status", method="POST", path="/subscriptions$", status=201, body=json.dumps(answer))
+    assert subscriptions.ensure(MAIL, "created").expires_at.replace(microsecond=0) == datetime(
+        2026, 3, 1, 10, tzinfo=UTC
+    )
 
 
 def test_asking_again_creates_no_second_one(wired: Wired, subscriptions: Subscriptions) -> None:

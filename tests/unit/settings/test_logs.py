@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -92,9 +93,31 @@ def test_a_known_secret_is_hidden_wherever_it_stands(logger: Logger) -> None:
 
 
 def test_ordinary_text_stays_as_it_is(logger: Logger) -> None:
-    text = "error code 404: https://graph.microsoft.com/v1.0/users/a@b.example at 10:30, 5 signals"
+    text = "error code 404: https://graph.microsoft.com/v1.0/chats/19:dispatch@thread.v2 at 10:30, 5 signals"
     logger.log.info(text)
     assert logger.lines[0]["event"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "Recipient 'bad.person@customer.example' is not resolved",
+            "Recipient 'b***@customer.example' is not resolved",
+        ),
+        ("/users/a@b.example/messages", "/users/a***@b.example/messages"),
+        ("<zoe+x@sub.customer.example>, o'hara@x.example", "<z***@sub.customer.example>, o'h***@x.example"),
+    ],
+)
+def test_of_an_address_only_the_first_letter_and_the_domain_are_shown(logger: Logger, text: str, shown: str) -> None:
+    logger.log.info(text, extra={"error": text})
+    assert (logger.lines[0]["event"], logger.lines[0]["error"]) == (shown, shown)
+
+
+def test_a_megabyte_without_an_address_takes_no_time(logger: Logger) -> None:
+    started = time.monotonic()
+    logger.log.info("a." * 500_000)
+    assert time.monotonic() - started < 5
 
 
 def test_a_failing_database_login_shows_no_password(logger: Logger) -> None:
