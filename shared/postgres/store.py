@@ -51,7 +51,7 @@ class PostgresStore:
         text = to_json([_new_job_json(job) for job in jobs])
 
         def call(conn: psycopg.Connection) -> list[Enqueued]:
-            rows = conn.execute("select id, created, due from queue.enqueue_many(%s) order by ordinal", (text,))
+            rows = conn.execute("select id, created, due from queue.enqueue_many(%s)", (text,))
             return [Enqueued(*row) for row in rows]
 
         try:
