@@ -25,7 +25,6 @@ from shared.engine.errors import Problem
 from shared.graph.notifications import SHORTEST_SECRET_BYTES
 from shared.settings_errors import SettingsError
 
-SHORTEST_ADMIN_KEY_BYTES = 32
 ENCRYPTION_KEY_BYTES = 32
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -101,6 +102,22 @@ def test_a_wrong_secret_is_told_with_its_remedy_and_not_hammered(wired: Wired) -
     with pytest.raises(TokenRefused):
         tokens.token()
     assert token_requests(wired) == before + 1
+
+
+def test_an_expired_secret_is_told_and_work_goes_on_by_itself_when_the_authority_takes_it_again(wired: Wired) -> None:
+    now = [0.0]
+    tokens = AppTokens(wired.application, wired.session, clock=lambda: now[0])
+    refusal = {
+        "error": "invalid_client",
+        "error_description": "AADSTS7000222: The provided client secret keys are expired.",
+        "error_codes": [7000222],
+    }
+    wired.graph.add_fault("status", path="/token$", status=401, body=json.dumps(refusal), times=3)
+    for _ in range(3):
+        with pytest.raises(TokenRefused, match="expired: make a new one"):
+            tokens.token()
+        now[0] += 6.0
+    assert tokens.token()
 
 
 def test_an_unknown_tenant_is_told_with_its_remedy(wired: Wired) -> None:

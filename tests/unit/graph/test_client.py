@@ -319,6 +319,15 @@ class TestPages:
             list(client.pages("/things"))
         assert len(script.requests) == 2
 
+    def test_new_links_for_ever_end(self, script: Script, client: GraphClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shared.graph.client.MOST_PAGES", 5)
+        for number in range(10):
+            page = {"value": [{"id": 1}], "@odata.nextLink": f"{script.url}/v1.0/things?p={number}"}
+            script.then(answer(200, json.dumps(page)))
+        with pytest.raises(LinkRefused, match=re.escape("in circles")):
+            list(client.pages("/things"))
+        assert len(script.requests) == 6
+
     def test_odd_pages_do_not_break(self, script: Script, client: GraphClient) -> None:
         values: list[Any] = [None, {}, [None, 5, {"id": 1}]]
         for value in values:
