@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -130,16 +131,16 @@ class Worker:
         raise AssertionError("unreachable")
 
     def _run_batch(self, jobs: Sequence[Job], settings: QueueSettings) -> list[Settlement]:
+        """Run them one after the other; until the last has ended, the leases of all are kept."""
         settlements = []
-        for job in jobs:
-            if self._stopping.is_set():
-                settlements.append(Settlement(job.id, job.lease_token, Released()))
-                continue
-            context = Context()
-            with self._heartbeat.keep(job, settings.lease, context.lease_lost):
-                outcome = self._run_one(job, context)
-            if outcome is not None:
-                settlements.append(Settlement(job.id, job.lease_token, outcome, context.details))
+        contexts = [Context() for _ in jobs]
+        with ExitStack() as leases:
+            for job, context in zip(jobs, contexts, strict=True):
+                leases.enter_context(self._heartbeat.keep(job, settings.lease, context.lease_lost))
+            for job, context in zip(jobs, contexts, strict=True):
+                outcome = Released() if self._stopping.is_set() else self._run_one(job, context)
+                if outcome is not None:
+                    settlements.append(Settlement(job.id, job.lease_token, outcome, context.details))
         return settlements
 
     def _run_one(self, job: Job, context: Context) -> Outcome | None:
@@ -162,6 +163,7 @@ class Worker:
         return outcome
 
     def _handle(self, job: Job, context: Context) -> Completed | Deferred:
+        context.checkpoint()  # the jobs before this one of the batch may have taken too long
         payload = self._parse(job.queue, job.payload)
         outcome = self._handler_for(job.queue)(job, payload, context) or Completed()
         if isinstance(outcome, Completed):

@@ -207,6 +207,36 @@ def test_a_heartbeat_keeps_a_long_job(bench: Bench) -> None:
     assert bench.worker.run(QUEUE, 1).lost == [] and bench.states() == ["completed"]
 
 
+def test_a_heartbeat_keeps_the_whole_batch_while_one_of_its_jobs_takes_long(bench: Bench) -> None:
+    bench.store.queues[QUEUE] = type(bench.store.queues[QUEUE])(QUEUE, claim_batch=3)
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        for _ in range(4):
+            bench.clock.advance(timedelta(seconds=30))
+            bench.heartbeat.beat()
+            assert bench.rescue.run() == 0
+
+    bench.handler = handler
+    bench.enqueue(3)
+    assert bench.worker.run(QUEUE, 3).lost == []
+    assert bench.states() == ["completed"] * 3 and len(bench.ran) == 3
+
+
+def test_I2_a_job_whose_lease_was_lost_while_it_waited_in_a_batch_does_not_run(bench: Bench) -> None:
+    bench.store.queues[QUEUE] = type(bench.store.queues[QUEUE])(QUEUE, claim_batch=2)
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.clock.advance(timedelta(minutes=2))
+        assert bench.rescue.run() == 2
+        bench.heartbeat.beat()
+
+    bench.handler = handler
+    first, _ = bench.enqueue(2)
+    bench.worker.run(QUEUE, 2)
+    assert [job.id for job in bench.ran] == [first]
+    assert bench.states() == ["scheduled"] * 2
+
+
 def test_a_beat_that_misses_the_database_is_made_up_by_the_next(bench: Bench) -> None:
     def handler(job: Job, payload: Any, context: Context) -> None:
         bench.store.failures["renew"] = 1
