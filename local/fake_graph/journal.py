@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from local.fake_graph.call import Answer, Json
@@ -71,8 +72,6 @@ def parsed(raw: bytes, content_type: str) -> Any:
     if not raw:
         return None
     if "json" in content_type:
-        try:
+        with suppress(ValueError):
             return json.loads(raw)
-        except ValueError:
-            pass
     return readable(raw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -103,10 +104,8 @@ def _literal(text: str) -> str | bool | datetime | float | None:
         return text.lower() == "true"
     if text.lower() == "null":
         return None
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        pass
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -118,5 +118,6 @@ def test_the_journal_holds_no_secret(graph: FakeGraph, session: requests.Session
     signed_in = sign_in(graph, session, SERVICE)
     token(graph, session, grant_type="client_credentials", client_secret=SECRET, scope=DEFAULT[0])
     seen = json.dumps(graph.requests())
+    assert "client_credentials" in seen
     for secret in (SECRET, signed_in["access_token"], signed_in["refresh_token"]):
         assert secret not in seen

@@ -23,6 +23,14 @@ def test_an_enqueue_stores_the_job_and_wakes_a_worker(bench: Bench) -> None:
     assert bench.wake_ups() == [(1, timedelta())]
 
 
+@pytest.mark.parametrize("text", ["x" * 48_000, "x" * 49_153, "x" * 1_000_000, "\U0001f69a" * 20_000])
+def test_a_job_of_any_size_travels_as_a_small_wake_up(bench: Bench, text: str) -> None:
+    made = bench.producer.enqueue(QUEUE, {"text": text})
+    record = bench.store.get(made.id)
+    assert record is not None and record.payload == {"text": text}
+    assert [len(body) < 100 and body.isascii() for _, body, _ in bench.transport.sent] == [True]
+
+
 def test_a_bulk_sends_one_wake_up_for_sixteen_jobs(bench: Bench) -> None:
     bench.producer.enqueue_many([NewJob(QUEUE, {})] * 40)
     assert bench.wake_ups() == [(16, timedelta()), (16, timedelta()), (8, timedelta())]
