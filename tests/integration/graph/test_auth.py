@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -131,6 +132,16 @@ def test_an_authority_that_cannot_be_reached_is_a_passing_failure(wired: Wired) 
         tokens = AppTokens(replace(wired.application, authority="https://127.0.0.1:9"), session)
         with pytest.raises(TokenUnavailable):
             tokens.token()
+
+
+def test_an_authority_that_does_not_answer_ends_in_time(wired: Wired) -> None:
+    tokens = AppTokens(wired.application, wired.session)
+    wired.graph.add_fault("delay", path="/token$", seconds=4)
+    started = time.monotonic()
+    with pytest.raises(TokenUnavailable):
+        tokens.token()
+    assert time.monotonic() - started < 3.5
+    assert tokens.token()
 
 
 def test_the_sign_in_is_used_by_another_worker(wired: Wired) -> None:
