@@ -11,6 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -230,9 +231,12 @@ class DelegatedTokens(_Tokens):
         self._user_id: str | None = None
 
     def user_id(self) -> str | None:
-        """The account's object id, by which messages name their sender; None while nobody has signed in."""
+        """The account's object id, by which messages name their sender; None while it is not signed in.
+
+        Also where the stored sign-in does not open: reading must go on, and without it nothing can be posted.
+        """
         if self._user_id is None:
-            with self._lock:
+            with self._lock, suppress(SignInRequired):
                 if self._load() is not None:
                     entry = next(iter(self._accounts()), None)
                     self._user_id = entry.get("local_account_id") if entry else None

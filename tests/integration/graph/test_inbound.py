@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from shared.engine.job import ErrorClass
+from shared.graph.auth import DelegatedTokens
+from shared.graph.client import GraphClient
+from shared.graph.teams import TeamsClient
+from shared.graph.token_cache import CacheCipher
 from shared.handlers.outlook_inbound import MailReference
 from shared.handlers.outlook_outbound import Mail
 from shared.handlers.teams_inbound import ChatMessageReference
 from shared.handlers.teams_outbound import TeamsMessage
-from tests.integration.graph.conftest import CHANNEL, CHAT, DISPATCH, DRIVER, DRIVER_ID, TEAM, Wired
+from tests.integration.graph.conftest import CHANNEL, CHAT, DISPATCH, DRIVER, DRIVER_ID, SERVICE, TEAM, Wired
 
 
 def chat_reference(message_id: str, change_type: str = "created") -> ChatMessageReference:
@@ -179,6 +183,15 @@ def test_our_own_chat_message_is_ignored_so_that_nothing_answers_itself(wired: W
     run = wired.run("teams-inbound", chat_reference(sent.result["message_id"]))
     assert run.result == {"outcome": "own"}
     assert len(wired.log.rows) == 1
+
+
+def test_messages_come_in_although_the_stored_sign_in_does_not_open(wired: Wired) -> None:
+    cipher = CacheCipher(bytes(32))
+    tokens = DelegatedTokens(wired.application, wired.session, account=SERVICE, store=wired.store, cipher=cipher)
+    graph = GraphClient(wired.session, wired.app_tokens, wired.graph.graph_url)
+    wired.teams = TeamsClient(graph, graph, tokens.user_id)
+    message_id = wired.graph.arrive_chat_message(DRIVER_ID, "Hello", chat=CHAT)
+    assert wired.run("teams-inbound", chat_reference(message_id)).result == {"outcome": "stored"}
 
 
 def test_a_deleted_message_is_noted_without_waiting_for_it(wired: Wired) -> None:
