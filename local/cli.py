@@ -152,11 +152,12 @@ def logs(
     name: Annotated[str | None, typer.Argument(help="One of them, e.g. host.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Stay and show what comes.")] = False,
 ) -> None:
-    """Show the end of the logs of `up`."""
-    files = sorted((HOME / "logs").glob(f"{name or '*'}.log"))
+    """Show the end of the logs of what runs, or of the last `up`."""
+    folder = _running_folder() / "logs"
+    files = sorted(folder.glob(f"{name or '*'}.log"))
     if not files:
-        known = ", ".join(sorted(file.stem for file in (HOME / "logs").glob("*.log")))
-        _fail(f"there is no log {name or ''} in {HOME / 'logs'}; there are: {known or 'none'}")
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.log")))
+        _fail(f"there is no log {name or ''} in {folder}; there are: {known or 'none'}")
     _replace(["tail", "-n", "40", *(["-F"] if follow else []), *map(str, files)])
 
 
@@ -242,8 +243,15 @@ def _running() -> State:
     """The state of `up`, or else of a demo that was left running; empty when nothing runs."""
     from local.state import State
 
-    states = [State.load(folder) for folder in (HOME, *(HOME / "tmp").glob("*"))]
-    return next((state for state in states if state.is_running()), State())
+    state = State.load(_running_folder())
+    return state if state.is_running() else State()
+
+
+def _running_folder() -> Path:
+    """The data folder of `up`, or of a demo that was left running."""
+    from local.state import State
+
+    return next((f for f in (HOME, *(HOME / "tmp").glob("*")) if State.load(f).is_running()), HOME)
 
 
 def _settings() -> dict[str, str]:
