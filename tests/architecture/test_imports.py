@@ -48,6 +48,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "msal": ("shared.graph", "shared.storage"),
     "requests": ("shared.graph", "shared.storage"),
     "pydantic_settings": ("shared.settings",),
+    "cronsim": ("shared.engine.cron",),
 }
 
 
