@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,28 @@ from shared.postgres.store import PostgresStore
 from shared.storage.queues import StorageQueues
 
 _numbers = itertools.count(1)
+_OWN_FOLDER = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder of this run's own. The usual one is shared by all runs of a user, and each new run of root closes it
+    to the account under which PostgreSQL works: a server of another run would lose its data folder."""
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.stash[_OWN_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="fleet-queue-tests-"))
+        config.option.basetemp = str(folder / "run")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    folder = session.config.stash.get(_OWN_FOLDER, None)
+    if folder is not None and exitstatus != pytest.ExitCode.OK:
+        del session.config.stash[_OWN_FOLDER]  # to look at what is in it
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(_OWN_FOLDER, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

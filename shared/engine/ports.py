@@ -55,7 +55,9 @@ class Store(Protocol):
 
     def expired(self, limit: int) -> list[Job]: ...
 
-    def promote_due(self, limit: int) -> int: ...
+    def promote_due(self, limit: int) -> int:
+        """Make due jobs ready, up to `limit` of each queue; returns how many in all."""
+        ...
 
     def runnable(self, cap: int) -> Mapping[str, int]:
         """Ready jobs per queue that is not paused, counted up to `cap`; queues without any are left out."""

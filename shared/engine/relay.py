@@ -31,7 +31,7 @@ class Relay:
 
     def run(self) -> int:
         """One pass; returns the number of wake-ups sent. Raises StoreUnavailableError."""
-        while self._store.promote_due(PROMOTED_AT_ONCE) == PROMOTED_AT_ONCE:
+        while self._store.promote_due(PROMOTED_AT_ONCE) >= PROMOTED_AT_ONCE:
             pass
         sent = 0
         for queue, jobs in self._store.runnable(COUNTED_AT_MOST).items():

@@ -116,7 +116,9 @@ class PostgresStore:
 
     def promote_due(self, limit: int) -> int:
         def call(conn: psycopg.Connection) -> int:
-            row = conn.execute("select queue.promote_due(null, %s)", (limit,)).fetchone()
+            row = conn.execute(
+                "select sum(queue.promote_due(s.queue, %s)) from queue.queue_settings s", (limit,)
+            ).fetchone()
             return int(row[0]) if row else 0
 
         return self._call(call)

@@ -134,7 +134,8 @@ as $$
           'correlation_id', correlation_id))) e
 $$;
 
--- scheduled -> ready, of one queue or of all; the earliest first. Returns how many.
+-- scheduled -> ready, of one queue, the earliest first. Returns how many. The clock is read in a subselect: a volatile
+-- function in the condition itself would keep the index out of it, and every future job would be looked at.
 create function queue.promote_due(p_queue text, p_limit integer)
 returns integer
 language sql
@@ -143,7 +144,7 @@ as $$
         delete from queue.later l
          where l.id = any(array(
              select c.id from queue.later c
-              where (p_queue is null or c.queue = p_queue) and c.run_at <= clock_timestamp()
+              where c.queue = p_queue and c.run_at <= (select clock_timestamp())
               order by c.run_at limit p_limit for update skip locked))
         returning l.*
     ),
@@ -175,12 +176,13 @@ as $$
 #variable_conflict use_column
 declare
     v_token uuid := gen_random_uuid();
+    v_now timestamptz := clock_timestamp();
 begin
     perform from queue.queue_settings s where s.queue = p_queue and s.paused;
     if found then
         return;
     end if;
-    perform from queue.later l where l.queue = p_queue and l.run_at <= clock_timestamp() limit 1;
+    perform from queue.later l where l.queue = p_queue and l.run_at <= v_now limit 1;
     if found then
         perform queue.promote_due(p_queue, greatest(100, p_limit));
     end if;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -90,6 +91,35 @@ def test_a_pooler_gets_no_start_up_options(database_url: str) -> None:
     with database.connection() as conn:
         assert conn.execute("select current_setting('statement_timeout')").fetchone() == ("0",)
     database.close()
+
+
+def test_a_hundred_thousand_future_jobs_cost_a_claim_and_the_relay_nothing(
+    sql: psycopg.Connection, postgres_store: PostgresStore
+) -> None:
+    sql.execute(
+        "insert into queue.later (id, queue, priority, run_at, enqueued_at, payload)"
+        " select queue.new_id(), %s, 5, clock_timestamp() + n * interval '1 second' + interval '1 day',"
+        " clock_timestamp(), '{}' from generate_series(1, 100000) n",
+        (QUEUE,),
+    )
+    postgres_store.enqueue([NewJob(QUEUE, {})])
+    # What was counted before the statistics are emptied belongs to the insert.
+    sql.execute("select pg_stat_force_next_flush()")
+    sql.execute("select pg_stat_reset()")
+    assert len(postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45))) == 1
+    assert postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45)) == []
+    assert postgres_store.promote_due(1000) == 0
+    read = 0
+    until = time.monotonic() + 20
+    while not read and time.monotonic() < until:
+        with psycopg.connect(sql.info.dsn, autocommit=True) as looking:
+            row = looking.execute(
+                "select seq_tup_read + coalesce(idx_tup_fetch, 0), seq_scan + idx_scan"
+                " from pg_stat_user_tables where relname = 'later'"
+            ).fetchone()
+        assert row is not None
+        rows_read, read = row
+    assert read and rows_read < 100
 
 
 @pytest.mark.parametrize(
