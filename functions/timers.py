@@ -34,6 +34,15 @@ def rescue_jobs(timer: func.TimerRequest) -> None:
     _take_turn(timer, "rescue", timedelta(minutes=2), bootstrap.rescue().run)
 
 
+@bp.function_name("run_schedules")
+@bp.timer_trigger(arg_name="timer", schedule="0 * * * * *", run_on_startup=False, use_monitor=False)
+def run_schedules(timer: func.TimerRequest) -> None:
+    """Makes the jobs of recurring schedules."""
+    from shared import bootstrap
+
+    _take_turn(timer, "schedules", timedelta(minutes=5), bootstrap.scheduler().run)
+
+
 @bp.function_name("maintain_partitions")
 @bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *", run_on_startup=False, use_monitor=True)
 def maintain_partitions(timer: func.TimerRequest) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shared.engine.receive import Receiver
     from shared.engine.relay import Relay
     from shared.engine.rescue import Rescue
+    from shared.engine.schedules import Scheduler, Schedules
     from shared.engine.worker import Worker
     from shared.graph.auth import Application, DelegatedTokens
     from shared.graph.client import GraphClient
@@ -155,6 +156,23 @@ def rescue() -> Rescue:
     from shared.engine.rescue import Rescue
 
     return Rescue(store(), producer(), _random())
+
+
+@_once
+def schedules() -> Schedules:
+    """What the fleet application in Python keeps its recurring schedules with."""
+    from shared.engine.schedules import Schedules
+    from shared.postgres.schedules import PostgresSchedules
+
+    return Schedules(PostgresSchedules(database()), producer())
+
+
+@_once
+def scheduler() -> Scheduler:
+    from shared.engine.schedules import Scheduler
+    from shared.postgres.schedules import PostgresSchedules
+
+    return Scheduler(PostgresSchedules(database()), producer())
 
 
 @_once

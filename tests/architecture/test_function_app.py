@@ -21,6 +21,7 @@ FUNCTIONS = {
     "maintain_partitions",
     "relay_jobs",
     "rescue_jobs",
+    "run_schedules",
     "show_health",
     "show_job",
     "sweep_poison_queues",
@@ -39,6 +40,7 @@ ROUTES = {
 SCHEDULES = {
     "relay_jobs": "*/10 * * * * *",
     "rescue_jobs": "*/30 * * * * *",
+    "run_schedules": "0 * * * * *",
     "maintain_partitions": "0 7 * * * *",
     "sweep_poison_queues": "0 */5 * * * *",
 }
@@ -52,6 +54,7 @@ HEAVY = (
     "msal",
     "azure.storage",
     "cryptography",
+    "cronsim",
 )
 IMPORTS = 7
 LIST_FUNCTIONS = """

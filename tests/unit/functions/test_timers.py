@@ -17,6 +17,7 @@ from shared.engine.memory import MemoryStore
 TIMERS = [
     (timers.relay_jobs, "relay", "run", "relay"),
     (timers.rescue_jobs, "rescue", "run", "rescue"),
+    (timers.run_schedules, "scheduler", "run", "schedules"),
     (timers.maintain_partitions, "partitions", "maintain", "partitions"),
     (timers.sweep_poison_queues, "poison_sweep", "run", "poison-sweep"),
 ]
