@@ -1,4 +1,4 @@
-"""Retention of the history: partitions are made ahead, and dropped by the day."""
+"""Retention: the history's partitions are made ahead and dropped by the day; keys and notifications are forgotten."""
 
 from __future__ import annotations
 
@@ -14,17 +14,37 @@ log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
 KEEP_DAYS = 30
+#: Rows that one transaction deletes, where there are no partitions to drop.
+BATCH = 5000
+
+_OLD_KEYS = """
+    delete from queue.idempotency i using (
+        select queue, key from queue.idempotency
+         where created_at < (select clock_timestamp()) - make_interval(days => %s)
+           and not exists (select from queue.job j where j.id = job_id)
+           and not exists (select from queue.later l where l.id = job_id)
+           and not exists (select from queue.waiting w where w.id = job_id)
+         limit %s) old
+     where i.queue = old.queue and i.key = old.key
+"""
+_OLD_EVENTS = """
+    delete from queue.webhook_events e using (
+        select dedupe_key from queue.webhook_events
+         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
+         limit %s) old
+     where e.dedupe_key = old.dedupe_key
+"""
 
 
 class Partitions:
-    """The daily partitions of `job_tracking`."""
+    """The daily partitions of `job_tracking`, and what else is kept for as long as they are."""
 
     def __init__(self, database: Database, keep_days: int = KEEP_DAYS) -> None:
         self._database = database
         self._keep_days = keep_days
 
     def maintain(self) -> None:
-        """Make the coming days' partitions and drop what is older than `keep_days`. Safe to run anywhere, any time."""
+        """Make the coming days' partitions and forget what is older than `keep_days`. Safe to run at any time."""
         with self._database.connection() as conn:
             conn.execute("select queue.make_partitions(%s)", (DAYS_AHEAD,))
             old = conn.execute(
@@ -34,14 +54,15 @@ class Partitions:
             ).fetchall()
         for (name,) in old:
             self._drop(name)
-        with self._database.connection() as conn:
-            conn.execute(
-                "delete from queue.idempotency where created_at < clock_timestamp() - make_interval(days => %s)"
-                " and not exists (select from queue.job j where j.id = job_id)"
-                " and not exists (select from queue.later l where l.id = job_id)"
-                " and not exists (select from queue.waiting w where w.id = job_id)",
-                (self._keep_days,),
-            )
+        for statement in (_OLD_KEYS, _OLD_EVENTS):
+            self._delete(statement)
+
+    def _delete(self, statement: str) -> None:
+        """In small transactions: a long one would hold back the cleaning of the hot tables."""
+        while True:
+            with self._database.connection() as conn:
+                if conn.execute(statement.encode(), (self._keep_days, BATCH)).rowcount < BATCH:
+                    return
 
     def _first_kept(self, conn: psycopg.Connection) -> date:
         row = conn.execute("select (clock_timestamp() at time zone 'UTC')::date").fetchone()

@@ -15,6 +15,7 @@ from local.process import wait_until
 from shared.engine.job import ENDED, Completed, JobState, NewJob, Settlement
 from shared.handlers.registry import QUEUES
 from shared.postgres import migrate as migrate_module
+from shared.postgres import partitions as partitions_module
 from shared.postgres.migrate import Migration, MigrationError, migrate, migrations
 from shared.postgres.partitions import Partitions
 from shared.postgres.pool import Database
@@ -212,6 +213,19 @@ def test_retention_forgets_old_keys_but_not_those_of_living_jobs(
     sql.execute("update queue.idempotency set created_at = now() - interval '31 days'")
     Partitions(database).maintain()
     assert sql.execute("select key from queue.idempotency order by 1").fetchall() == [("alive",), ("later",)]
+
+
+def test_retention_forgets_old_notifications_in_small_transactions(
+    database: Database, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions_module, "BATCH", 10)
+    sql.execute(
+        "insert into queue.webhook_events (dedupe_key, subscription_id, kind, received_at, outcome, raw, recorded_at)"
+        " select n, 's', 'change', now(), 'recorded', '{}', now() - n * interval '1 day' from generate_series(1, 55) n"
+    )
+    Partitions(database).maintain()
+    row = sql.execute("select count(*), max(dedupe_key::int) from queue.webhook_events").fetchone()
+    assert row == (29, 29)
 
 
 # ------------------------------------------------------------------ migrations
