@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from shared import bootstrap
 from shared.engine.cron import parse_cron, parse_zone
 from shared.engine.enqueue import Producer
 from shared.engine.errors import PayloadError, StoreUnavailableError
@@ -535,3 +536,14 @@ def test_the_databases_own_clock_is_used_where_nothing_else_is_said(
 ) -> None:
     row = sql.execute("select clock_timestamp()").fetchone()
     assert row is not None and abs(PostgresSchedules(database).now() - row[0]) < timedelta(seconds=10)
+
+
+def test_bootstrap_builds_both(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("QueueStorage", "AccountName=a;AccountKey=a2V5;QueueEndpoint=http://127.0.0.1:1/a;")
+    bootstrap.stop()
+    try:
+        assert bootstrap.schedules().put("tyres", QUEUE, PAYLOAD, "* * * * *").next_run_at is not None
+        assert bootstrap.scheduler().run() == 0
+    finally:
+        bootstrap.stop()
