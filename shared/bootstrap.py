@@ -24,6 +24,7 @@ from shared.settings_errors import SettingsError
 if TYPE_CHECKING:
     from shared.access import AdminAccess
     from shared.engine.context import Context, Handler
+    from shared.engine.control import Control
     from shared.engine.enqueue import Producer
     from shared.engine.heartbeat import Heartbeat
     from shared.engine.job import Deferred, Job
@@ -119,6 +120,14 @@ def producer() -> Producer:
     from shared.handlers.registry import QUEUES
 
     return Producer(store(), queues(), QUEUES, parse_payload)
+
+
+@_once
+def control() -> Control:
+    """What an operator orders with."""
+    from shared.engine.control import Control
+
+    return Control(store(), producer())
 
 
 @_once

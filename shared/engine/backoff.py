@@ -37,6 +37,7 @@ RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
     ErrorClass.UNCERTAIN: _NETWORK,
     ErrorClass.UNKNOWN: _NETWORK,
     ErrorClass.WORKER_LOST: _NETWORK,
+    ErrorClass.EXPIRED: RetryPolicy(()),
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol
 
-from shared.engine.errors import LeaseLostError
+from shared.engine.errors import JobCancelledError, LeaseLostError
 from shared.engine.job import Completed, Deferred, Job
 from shared.engine.json_text import to_json
 
@@ -17,6 +17,7 @@ class Context:
 
     details: dict[str, Any] = field(default_factory=dict)
     lease_lost: Event = field(default_factory=Event)
+    stop_requested: Event = field(default_factory=Event)
 
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
@@ -24,9 +25,14 @@ class Context:
         self.details.update(details)
 
     def checkpoint(self) -> None:
-        """Call between steps, above all right before an effect. Raises LeaseLostError when another has the job."""
+        """Call between steps, above all right before an effect; costs nothing.
+
+        Raises LeaseLostError when another has the job, JobCancelledError when it was cancelled while it ran.
+        """
         if self.lease_lost.is_set():
             raise LeaseLostError("the lease was taken over")
+        if self.stop_requested.is_set():
+            raise JobCancelledError("the job was cancelled while it ran")
 
 
 class Handler(Protocol):

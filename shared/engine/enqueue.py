@@ -66,15 +66,28 @@ class Producer:
         delay: timedelta | None = None,
         idempotency_key: str | None = None,
         correlation_id: str | None = None,
+        expires_at: datetime | None = None,
+        expires_in: timedelta | None = None,
         conn: Any = None,
     ) -> Enqueued:
         """Store one job and wake a worker.
 
         `priority` 1 (first) to 10 (last), the queue's own when left out; `run_at` aware, or `delay`, not both.
+        A job that has not started by `expires_at` (aware), or `expires_in` from now, becomes a dead letter.
         With `conn` (a psycopg connection) the job is part of the caller's transaction, and a worker is woken by
         `wake()` after the commit, or by the relay within seconds. Raises EnqueueError, StoreUnavailableError.
         """
-        job = NewJob(queue, payload, priority, run_at, delay, idempotency_key, correlation_id)
+        job = NewJob(
+            queue,
+            payload,
+            priority,
+            run_at,
+            delay,
+            idempotency_key,
+            correlation_id,
+            expires_at=expires_at,
+            expires_in=expires_in,
+        )
         return self.enqueue_many([job], conn=conn)[0]
 
     def enqueue_many(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
@@ -129,10 +142,6 @@ class Producer:
         self._parse(job.queue, _payload_text(job.payload))
         return job
 
-    def cancel(self, job_id: UUID) -> bool:
-        """Cancel a job that has not started; False when it is active, ended or unknown."""
-        return self._store.cancel(job_id)
-
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         """Run a dead job again as a new one; None when there is no dead letter of it left to redrive."""
         made = self._store.redrive(job_id, by)
@@ -155,9 +164,23 @@ def _option_problems(job: NewJob) -> list[Problem]:
         problems.append(Problem("runAt", "it needs a time zone"))
     if job.delay is not None and not timedelta() <= job.delay <= LONGEST_DELAY:
         problems.append(Problem("delay", "it must be between nothing and ten years"))
+    problems += _deadline_problems(job)
     for field, value in (("idempotencyKey", job.idempotency_key), ("correlationId", job.correlation_id)):
         if value is not None and not (0 < len(value) <= LONGEST_KEY and value.isprintable()):
             problems.append(Problem(field, f"it must be 1 to {LONGEST_KEY} printable characters"))
+    return problems
+
+
+def _deadline_problems(job: NewJob) -> list[Problem]:
+    problems = []
+    if job.expires_at is not None and job.expires_in is not None:
+        problems.append(Problem("expiresAt", "give a time or a duration, not both"))
+    if job.expires_at is not None and job.expires_at.tzinfo is None:
+        problems.append(Problem("expiresAt", "it needs a time zone"))
+    elif job.expires_at is not None and job.run_at is not None and job.run_at.tzinfo and job.expires_at <= job.run_at:
+        problems.append(Problem("expiresAt", "it must be later than the time that the job may run from"))
+    if job.expires_in is not None and not (job.delay or timedelta()) < job.expires_in <= 2 * LONGEST_DELAY:
+        problems.append(Problem("expiresIn", "it must be longer than the delay, and at most twenty years"))
     return problems
 
 

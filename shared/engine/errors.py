@@ -8,7 +8,9 @@ FleetQueueError
 ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
 ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
 ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
+├── ControlError            an order that cannot be carried out; nothing changed
 ├── LeaseLostError          another worker has the job now: stop, and settle nothing
+├── JobCancelledError       an operator cancelled the running job: stop; the attempt settles as cancelled
 └── JobError                raised by a handler to say how the attempt failed; `.error_class`
     ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
     ├── AuthError        ├── RejectedError (validation: never retried)
@@ -71,6 +73,14 @@ class UnreadableMessageError(FleetQueueError):
 
 class LeaseLostError(FleetQueueError):
     """The lease was taken over: what this worker still does has no owner."""
+
+
+class JobCancelledError(FleetQueueError):
+    """The job was asked to stop. A handler that cleans up raises it on."""
+
+
+class ControlError(FleetQueueError):
+    """The order cannot be carried out, and nothing changed; the text says why."""
 
 
 class JobError(FleetQueueError):

@@ -1,4 +1,4 @@
-"""Keeps the leases of running jobs alive, and tells their handlers when a lease is lost."""
+"""Keeps the leases of running jobs alive, and tells their handlers when a lease is lost or the job is to stop."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class _Held:
     lease: Lease
     length: timedelta
     lost: Event
+    stop: Event
     since: float = field(default_factory=time.monotonic)
 
 
@@ -44,9 +45,9 @@ class Heartbeat:
         self._stopped = False
 
     @contextmanager
-    def keep(self, job: Job, length: timedelta, lost: Event) -> Iterator[None]:
-        """Renew the job's lease while the block runs; set `lost` when another worker has it."""
-        held = _Held(Lease(job.id, job.lease_token), length, lost)
+    def keep(self, job: Job, length: timedelta, lost: Event, stop: Event) -> Iterator[None]:
+        """Renew the job's lease while the block runs; set `lost` when another worker has it, `stop` when cancelled."""
+        held = _Held(Lease(job.id, job.lease_token), length, lost, stop)
         with self._changed:
             self._held[id(held)] = held
             if self._thread is None and not self._stopped:
@@ -78,13 +79,15 @@ class Heartbeat:
                 by_length.setdefault(one.length, []).append(one)
         for length, group in by_length.items():
             try:
-                lost = set(self._store.renew([one.lease for one in group], length))
+                renewal = self._store.renew([one.lease for one in group], length)
             except StoreUnavailableError as error:
                 log.warning("heartbeat.missed", extra={"leases": len(group), "error": str(error)})
                 continue
             for one in group:
-                if one.lease.job_id in lost:
+                if one.lease.job_id in renewal.lost:
                     one.lost.set()
+                elif one.lease.job_id in renewal.asked_to_stop:
+                    one.stop.set()
 
     def _run(self) -> None:
         while True:

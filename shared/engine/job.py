@@ -7,7 +7,8 @@
        │                           └─────────┤
        └─────────► ready                     └───► cancelled
 
-`scheduled`, `waiting` and `ready` may also end as `cancelled`. TRANSITIONS is this drawing; a test compares
+`scheduled`, `waiting` and `ready` may also end as `cancelled`, or as `dead` when their deadline passes; a `ready`
+job that is rescheduled is `scheduled` again. TRANSITIONS is this drawing; a test compares
 it with the table in docs/explanation/architecture.md and with what the store really does.
 """
 
@@ -40,9 +41,9 @@ class JobState(StrEnum):
 ENDED = frozenset({JobState.COMPLETED, JobState.DEAD, JobState.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.SCHEDULED: frozenset({JobState.READY, JobState.WAITING, JobState.CANCELLED}),
+    JobState.SCHEDULED: frozenset({JobState.READY, JobState.WAITING, JobState.CANCELLED, JobState.DEAD}),
     JobState.WAITING: frozenset({JobState.READY, JobState.CANCELLED, JobState.DEAD}),
-    JobState.READY: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
+    JobState.READY: frozenset({JobState.ACTIVE, JobState.SCHEDULED, JobState.CANCELLED, JobState.DEAD}),
     JobState.ACTIVE: frozenset(
         {JobState.COMPLETED, JobState.SCHEDULED, JobState.READY, JobState.DEAD, JobState.CANCELLED}
     ),
@@ -63,6 +64,7 @@ class ErrorClass(StrEnum):
     UNCERTAIN = "uncertain"
     UNKNOWN = "unknown"
     WORKER_LOST = "worker-lost"
+    EXPIRED = "expired"
 
 
 #: After one of these the outside effect may have happened although the attempt failed.
@@ -82,6 +84,7 @@ class NewJob:
     """What a caller asks for. `payload` is the JSON object that the queue's payload model has checked.
 
     `run_at` is an aware datetime; `delay` counts from the database's clock; at most one of the two.
+    A job that has not started by `expires_at`, or `expires_in` from now, dies; at most one of the two.
     `idempotency_key` is unique in its queue for as long as the job is kept. `redrive_of` names the first
     dead job of the chain that this one repeats, and `effect_since` from when on its effect may have happened.
     """
@@ -95,11 +98,16 @@ class NewJob:
     correlation_id: str | None = None
     redrive_of: UUID | None = None
     effect_since: datetime | None = None
+    expires_at: datetime | None = None
+    expires_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The answer to an enqueue: the job's id, and whether this call made it (False: the key was known)."""
+    """The answer to an enqueue: the job's id, and whether this call made it (False: the key was known).
+
+    `due`: a worker can take it now. It is not when it is for later or when its queue is paused.
+    """
 
     id: UUID
     created: bool
@@ -210,7 +218,14 @@ class Released:
     """Claimed but not started (shutdown): ready again, and the attempt does not count (I4)."""
 
 
-Outcome = Completed | Retry | Dead | Deferred | Released
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The handler was asked to stop, and did; the attempt counts."""
+
+    reason: str = "asked to stop while it ran"
+
+
+Outcome = Completed | Retry | Dead | Deferred | Released | Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +244,29 @@ class Lease:
 
     job_id: UUID
     token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What renewing found out: jobs whose lease is lost, and jobs (leases renewed) that are asked to stop."""
+
+    lost: tuple[UUID, ...] = ()
+    asked_to_stop: tuple[UUID, ...] = ()
+
+
+class Cancellation(StrEnum):
+    """What became of a cancel."""
+
+    CANCELLED = "cancelled"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a job stands after it was moved: its queue, and `ready` or `scheduled`."""
+
+    queue: str
+    state: JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +291,5 @@ class JobRecord:
     lease_until: datetime | None = None
     leased_by: str | None = None
     redrive_of: UUID | None = None
+    expires_at: datetime | None = None
+    stop_requested_at: datetime | None = None

@@ -15,20 +15,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared.engine.errors import EnqueueError
+from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     NORMAL_PRIORITY,
     Attempt,
+    Cancellation,
+    Cancelled,
     Completed,
     Dead,
     Deferred,
     Enqueued,
+    ErrorClass,
     Job,
     JobRecord,
     JobState,
     Lease,
     NewJob,
+    Placed,
     Released,
+    Renewal,
     Retry,
     Settlement,
     effect_since,
@@ -36,6 +41,9 @@ from shared.engine.job import (
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import QueueSettings
 from shared.engine.worker import DEAD_LETTERS
+
+#: States that a job can be cancelled in, and that its deadline ends.
+WAITS = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
 
 
 @dataclass(slots=True)
@@ -103,6 +111,7 @@ class MemoryStore:
             if self.settings(queue).paused:
                 return []
             self._promote(queue)
+            self._expire_due(queue)
             token, now = uuid4(), self._clock()
             ready = [row for row in self._in_state(JobState.READY) if row.record.queue == queue]
             ready.sort(key=lambda row: (row.record.priority, row.record.run_at, row.order))
@@ -134,20 +143,26 @@ class MemoryStore:
         with self._lock:
             return self.settle(settlements), self.claim(queue, limit, worker, lease)
 
-    def renew(self, leases: Sequence[Lease], lease: timedelta) -> list[UUID]:
+    def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         with self._lock:
-            lost = []
+            lost, asked_to_stop = [], []
             for held in leases:
                 row = self._rows.get(held.job_id)
                 if row is None or row.token != held.token:
                     lost.append(held.job_id)
                 else:
                     row.record = replace(row.record, lease_until=self._clock() + lease)
-            return lost
+                    if row.record.stop_requested_at is not None:
+                        asked_to_stop.append(held.job_id)
+            return Renewal(tuple(lost), tuple(asked_to_stop))
 
     def expired(self, limit: int) -> list[Job]:
         with self._lock:
             return [_job(row) for row in self._in_state(JobState.ACTIVE) if self._expired(row)][:limit]
+
+    def expire_due(self, limit: int) -> int:
+        with self._lock:
+            return self._expire_due(None, limit)
 
     def promote_due(self, limit: int) -> int:
         with self._lock:
@@ -170,14 +185,59 @@ class MemoryStore:
             row = self._rows.get(job_id)
             return row.record if row else None
 
-    def cancel(self, job_id: UUID) -> bool:
+    def cancel(self, job_id: UUID) -> Cancellation | None:
         with self._lock:
             row = self._rows.get(job_id)
-            waits = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
-            if row is None or row.record.state not in waits:
-                return False
-            row.record = replace(row.record, state=JobState.CANCELLED, finished_at=self._clock())
-            return True
+            if row is not None and row.record.state in WAITS:
+                row.record = replace(row.record, state=JobState.CANCELLED, finished_at=self._clock())
+                return Cancellation.CANCELLED
+            if row is not None and row.record.state is JobState.ACTIVE:
+                row.record = replace(row.record, stop_requested_at=row.record.stop_requested_at or self._clock())
+                return Cancellation.REQUESTED
+            return None
+
+    def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
+        if priority is None and run_at is None:
+            raise ControlError("priority, run_at: give at least one of the two")
+        if priority is not None and not 1 <= priority <= 10:
+            raise ControlError("priority: it must be 1 (first) to 10 (last)")
+        with self._lock:
+            row = self._rows.get(job_id)
+            if row is None or row.record.state not in (JobState.READY, JobState.SCHEDULED):
+                return None
+            record = row.record
+            if run_at is not None and record.expires_at is not None and run_at >= record.expires_at:
+                raise ControlError("run_at: it must be earlier than the job's deadline")
+            if run_at is not None:
+                state = JobState.SCHEDULED if run_at > self._clock() else JobState.READY
+                record = replace(record, run_at=run_at, state=state)
+            row.record = replace(record, priority=priority or record.priority)
+            return Placed(record.queue, record.state)
+
+    def retry_now(self, job_id: UUID) -> Placed | None:
+        with self._lock:
+            row = self._rows.get(job_id)
+            if row is None or row.record.state is not JobState.SCHEDULED:
+                return None
+            run_at = min(row.record.run_at, self._clock())
+            row.record = replace(row.record, state=JobState.READY, run_at=run_at)
+            return Placed(row.record.queue, JobState.READY)
+
+    def pause(self, queue: str) -> bool:
+        return self._set_paused(queue, True)
+
+    def resume(self, queue: str) -> bool:
+        return self._set_paused(queue, False)
+
+    def clear(self, queue: str, confirm: str, states: Sequence[JobState], limit: int) -> int:
+        with self._lock:
+            self._must_exist(queue)
+            if confirm != queue:
+                raise ControlError(f'confirm: repeat the name "{queue}" to cancel the jobs of this queue')
+            if not states or not set(states) <= {JobState.READY, JobState.SCHEDULED}:
+                raise ControlError("states: they are ready and scheduled")
+            ids = [r.id for r in self.jobs(queue) if r.state in states][:limit]
+            return sum(self.cancel(job_id) is Cancellation.CANCELLED for job_id in ids)
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         with self._lock:
@@ -242,13 +302,30 @@ class MemoryStore:
             raise EnqueueError("priority: it must be 1 (first) to 10 (last)")
         if job.run_at is not None and job.delay is not None:
             raise EnqueueError("run_at, delay: give one of the two, not both")
+        if job.expires_at is not None and job.expires_in is not None:
+            raise EnqueueError("expires_at, expires_in: give one of the two, not both")
+        too_early = job.expires_at is not None and job.run_at is not None and job.expires_at <= job.run_at
+        if too_early or (job.expires_in is not None and job.expires_in <= (job.delay or timedelta())):
+            raise EnqueueError("expires_at: it must be later than the time that the job may run from")
+
+    def _must_exist(self, queue: str) -> None:
+        if queue not in self.queues:
+            raise ControlError(f'queue "{queue}" does not exist')
+
+    def _set_paused(self, queue: str, paused: bool) -> bool:
+        with self._lock:
+            self._must_exist(queue)
+            changed = self.settings(queue).paused != paused
+            self.queues[queue] = replace(self.settings(queue), paused=paused)
+            return changed
 
     def _insert(self, job: NewJob) -> Enqueued:
         now = self._clock()
         run_at = job.run_at or now + (job.delay or timedelta())
+        due = run_at <= now and not self.queues.get(job.queue, QueueSettings(job.queue)).paused
         key = (job.queue, job.idempotency_key) if job.idempotency_key is not None else None
         if key in self._keys:
-            return Enqueued(self._keys[key], False, run_at <= now)
+            return Enqueued(self._keys[key], False, due)
         record = JobRecord(
             id=uuid4(),
             queue=job.queue,
@@ -262,11 +339,12 @@ class MemoryStore:
             correlation_id=job.correlation_id,
             idempotency_key=job.idempotency_key,
             redrive_of=job.redrive_of,
+            expires_at=job.expires_at or (now + job.expires_in if job.expires_in is not None else None),
         )
         self._rows[record.id] = _Row(record, next(self._order), effect_since=job.effect_since)
         if key is not None:
             self._keys[key] = record.id
-        return Enqueued(record.id, True, run_at <= now)
+        return Enqueued(record.id, True, due)
 
     def _end(self, row: _Row, settlement: Settlement) -> None:
         outcome, now, record = settlement.outcome, self._clock(), row.record
@@ -278,33 +356,58 @@ class MemoryStore:
             worker=record.leased_by or "",
             outcome=type(outcome).__name__.lower(),
             error_class=failure.error_class if failure else None,
-            message=failure.message if failure else None,
+            message=failure.message if failure else outcome.reason if isinstance(outcome, Cancelled) else None,
             details=settlement.details | (failure.details if failure else {}),
         )
         row.token = row.started_at = None
-        record = replace(record, lease_until=None, leased_by=None)
+        stopped = record.stop_requested_at is not None
+        record = replace(record, lease_until=None, leased_by=None, stop_requested_at=None)
+        uncounted = replace(record, attempt=record.attempt - 1)
         counted = replace(record, attempts=(*record.attempts, entry))
         match outcome:
+            case Retry() | Cancelled() if stopped or isinstance(outcome, Cancelled):
+                row.record = replace(counted, state=JobState.CANCELLED, finished_at=now)
+            case Deferred() | Released() if stopped:
+                row.record = replace(uncounted, state=JobState.CANCELLED, finished_at=now)
+            case Retry(failure=failed, delay=delay) if record.expires_at and record.expires_at <= now + delay:
+                reason = f"{_expiry_reason(record.expires_at)} (next attempt); the last one failed: {failed.message}"
+                self._die(row, counted, ErrorClass.EXPIRED, reason)
             case Completed(result=result, follow_ups=follow_ups):
                 row.record = replace(counted, state=JobState.COMPLETED, finished_at=now, result=result)
                 for job in follow_ups:
                     self._insert(job)
             case Dead(failure=failed):
-                row.record = replace(
-                    counted,
-                    state=JobState.DEAD,
-                    finished_at=now,
-                    error_class=failed.error_class,
-                    error_message=failed.message,
-                )
-                self._letter(_Letter(uuid4(), record.queue, failed.message, job_id=record.id))
+                self._die(row, counted, failed.error_class, failed.message)
             case Retry(delay=delay):
                 state = JobState.SCHEDULED if delay else JobState.READY
                 row.record = replace(counted, state=state, run_at=now + delay if delay else record.run_at)
             case Deferred(delay=delay):
-                row.record = replace(record, state=JobState.SCHEDULED, run_at=now + delay, attempt=record.attempt - 1)
+                row.record = replace(uncounted, state=JobState.SCHEDULED, run_at=now + delay)
             case Released():
-                row.record = replace(record, state=JobState.READY, attempt=record.attempt - 1)
+                row.record = replace(uncounted, state=JobState.READY)
+
+    def _die(self, row: _Row, record: JobRecord, error_class: ErrorClass, message: str) -> None:
+        row.record = replace(
+            record,
+            state=JobState.DEAD,
+            finished_at=self._clock(),
+            error_class=error_class,
+            error_message=message,
+        )
+        self._letter(_Letter(uuid4(), record.queue, message, job_id=record.id))
+
+    def _expire_due(self, queue: str | None, limit: int | None = None) -> int:
+        late = [
+            (row, row.record.expires_at)
+            for row in self._rows.values()
+            if row.record.state in WAITS
+            and queue in (None, row.record.queue)
+            and row.record.expires_at is not None
+            and row.record.expires_at <= self._clock()
+        ]
+        for row, expires_at in late[:limit]:
+            self._die(row, row.record, ErrorClass.EXPIRED, _expiry_reason(expires_at))
+        return len(late[:limit])
 
     def _letter(self, letter: _Letter) -> None:
         self.letters.append(letter)
@@ -340,6 +443,12 @@ class MemoryTransport:
 
     def visible(self, queue: str, cap: int) -> int:
         return min(cap, sum(name == queue and not delay for name, _, delay in self.sent))
+
+
+def _expiry_reason(expires_at: datetime | None) -> str:
+    if expires_at is None:
+        raise AssertionError("an expired job has a deadline")
+    return f"it had not started by its deadline, {expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _job(row: _Row) -> Job:

@@ -1,7 +1,8 @@
 """The bodies of queue messages: wake-ups, and jobs that foreign producers put into a queue as they are.
 
-A wake-up is {"wake": queue, "jobs": n}; a job is {"payload": {…}, "priority"?, "runAt"?, "delaySeconds"?,
-"idempotencyKey"?, "correlationId"?}, the same form as the HTTP API takes. Bodies are ASCII JSON, or base64 of JSON.
+A wake-up is {"wake": queue, "jobs": n}; a job is {"payload": {…}, "priority"?, "runAt"?, "delaySeconds"?, "expiresAt"?,
+"expiresInSeconds"?, "idempotencyKey"?, "correlationId"?}, the same form as the HTTP API takes. Bodies are ASCII JSON,
+or base64 of JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from shared.engine.errors import PayloadError, Problem, UnreadableMessageError
 from shared.engine.job import NewJob
 
 MOST_JOBS_PER_WAKE_UP = 1000
-_FIELDS = {"payload", "priority", "runAt", "delaySeconds", "idempotencyKey", "correlationId"}
+_FIELDS = {
+    "payload",
+    "priority",
+    "runAt",
+    "delaySeconds",
+    "expiresAt",
+    "expiresInSeconds",
+    "idempotencyKey",
+    "correlationId",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +79,10 @@ def read_job(queue: str, message: dict[str, Any]) -> NewJob:
     payload = message.get("payload")
     if not isinstance(payload, dict):
         problems.append(Problem("payload", "it must be a JSON object"))
-    run_at = _moment(message.get("runAt"), problems)
-    delay = message.get("delaySeconds")
-    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float)):
-        problems.append(Problem("delaySeconds", "it must be a number of seconds"))
+    run_at = _moment("runAt", message, problems)
+    expires_at = _moment("expiresAt", message, problems)
+    delay = _duration("delaySeconds", message, problems)
+    expires_in = _duration("expiresInSeconds", message, problems)
     for name in ("idempotencyKey", "correlationId"):
         if not isinstance(message.get(name), str | None):
             problems.append(Problem(name, "it must be a string"))
@@ -81,32 +91,44 @@ def read_job(queue: str, message: dict[str, Any]) -> NewJob:
         problems.append(Problem("priority", "it must be a whole number from 1 (first) to 10 (last)"))
     if problems:
         raise PayloadError(_summary(problems), problems)
-    try:
-        waited = timedelta(seconds=delay) if delay is not None else None
-    except (OverflowError, ValueError) as error:
-        problem = Problem("delaySeconds", "it is too large")
-        raise PayloadError(_summary([problem]), [problem]) from error
     return NewJob(
         queue=queue,
         payload=payload or {},
         priority=priority,
         run_at=run_at,
-        delay=waited,
+        delay=delay,
         idempotency_key=message.get("idempotencyKey"),
         correlation_id=message.get("correlationId"),
+        expires_at=expires_at,
+        expires_in=expires_in,
     )
 
 
-def _moment(value: Any, problems: list[Problem]) -> datetime | None:
+def _duration(name: str, message: dict[str, Any], problems: list[Problem]) -> timedelta | None:
+    seconds = message.get(name)
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        problems.append(Problem(name, "it must be a number of seconds"))
+        return None
+    try:
+        return timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        problems.append(Problem(name, "it is too large"))
+        return None
+
+
+def _moment(name: str, message: dict[str, Any], problems: list[Problem]) -> datetime | None:
+    value = message.get(name)
     if value is None:
         return None
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        problems.append(Problem("runAt", "it must be an ISO 8601 time with an offset, as 2026-11-25T08:00:00+01:00"))
+        problems.append(Problem(name, "it must be an ISO 8601 time with an offset, as 2026-11-25T08:00:00+01:00"))
         return None
     if moment.tzinfo is None:
-        problems.append(Problem("runAt", "it needs an offset, as Z or +01:00"))
+        problems.append(Problem(name, "it needs an offset, as Z or +01:00"))
         return None
     return moment
 

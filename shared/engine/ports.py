@@ -5,22 +5,35 @@ Verbs of Store, each one round trip and one transaction:
     claim            lease the best ready jobs of a queue (due ones are promoted first)
     settle           end attempts, guarded by lease token; returns the leases that were lost
     settle_and_claim both at once: the worker's hot path
-    renew            extend leases; returns the ones that were lost
+    renew            extend leases; tells which were lost and which jobs are asked to stop
     expired          jobs whose lease has run out
+    expire_due       jobs that have not started by their deadline die
     promote_due      scheduled jobs whose time has come become ready
     runnable         how many jobs may run now, per queue, counted up to a cap
-    get, cancel, redrive, bury (a message that is no job becomes a dead letter)
+    get, cancel, reschedule, retry_now, redrive, bury (a message that is no job becomes a dead letter)
+    pause, resume, clear (a queue)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from shared.engine.job import Enqueued, Job, JobRecord, Lease, NewJob, Settlement
+from shared.engine.job import (
+    Cancellation,
+    Enqueued,
+    Job,
+    JobRecord,
+    JobState,
+    Lease,
+    NewJob,
+    Placed,
+    Renewal,
+    Settlement,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +54,29 @@ class Store(Protocol):
         """Insert, all or none, in the order given; with `conn`, in the caller's transaction."""
         ...
 
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]: ...
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
+        """Jobs past their deadline are not handed out and do not count; nothing from a paused queue."""
+        ...
 
     def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
-        """Settle; returns the ids whose lease was lost (not settled). `only_expired`: rescue's extra guard."""
+        """Settle; returns the ids whose lease was lost (not settled). `only_expired`: rescue's extra guard.
+
+        What would run again ends all the same as cancelled when it was asked to stop, and a retry that would start
+        after the deadline as dead (expired).
+        """
         ...
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
     ) -> tuple[list[UUID], list[Job]]: ...
 
-    def renew(self, leases: Sequence[Lease], lease: timedelta) -> list[UUID]: ...
+    def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal: ...
 
     def expired(self, limit: int) -> list[Job]: ...
+
+    def expire_due(self, limit: int) -> int:
+        """End what is past its deadline, up to `limit` in each state; returns how many. Paused queues too."""
+        ...
 
     def promote_due(self, limit: int) -> int:
         """Make due jobs ready, up to `limit` of each queue; returns how many in all."""
@@ -67,8 +90,26 @@ class Store(Protocol):
 
     def get(self, job_id: UUID) -> JobRecord | None: ...
 
-    def cancel(self, job_id: UUID) -> bool:
-        """Cancel a job that has not started; False when it is active, ended or unknown."""
+    def cancel(self, job_id: UUID) -> Cancellation | None:
+        """Cancel a waiting job, or ask a running one to stop; None when it has ended or is unknown."""
+        ...
+
+    def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
+        """Another priority or time for a ready or scheduled job; None when it is neither. Raises ControlError."""
+        ...
+
+    def retry_now(self, job_id: UUID) -> Placed | None:
+        """A scheduled job becomes ready; None when it is not scheduled."""
+        ...
+
+    def pause(self, queue: str) -> bool:
+        """Hand out nothing more; False when it was paused already. Raises ControlError for an unknown queue."""
+        ...
+
+    def resume(self, queue: str) -> bool: ...
+
+    def clear(self, queue: str, confirm: str, states: Sequence[JobState], limit: int) -> int:
+        """Cancel up to `limit` jobs that are ready or scheduled; `confirm` repeats the name. Raises ControlError."""
         ...
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:

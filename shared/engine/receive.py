@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -118,15 +119,7 @@ class Receiver:
     def _adopt(self, queue: str, message: dict[str, Any], message_id: str) -> None:
         """A whole job put into the queue by somebody else becomes a row, once for a message however often it comes."""
         job = read_job(queue, message)
-        self._producer.enqueue(
-            queue,
-            job.payload,
-            priority=job.priority,
-            run_at=job.run_at,
-            delay=job.delay,
-            idempotency_key=job.idempotency_key or _key(message_id),
-            correlation_id=job.correlation_id,
-        )
+        self._producer.enqueue_many([replace(job, idempotency_key=job.idempotency_key or _key(message_id))])
         log.info("message.adopted", extra={"queue": queue, "message_id": message_id})
 
     def _bury(self, queue: str, body: bytes, reason: str, message_id: str) -> None:

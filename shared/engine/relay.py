@@ -1,4 +1,4 @@
-"""Sends the wake-ups that are missing, and makes due jobs ready: the safety net under every enqueue."""
+"""Sends the wake-ups that are missing, makes due jobs ready, and ends those past their deadline."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shared.engine.ports import Store, Transport
 log = logging.getLogger(__name__)
 
 PROMOTED_AT_ONCE = 1000
+EXPIRED_AT_ONCE = 1000
 #: Runnable jobs are counted no further: more than enough for the most wake-ups that one pass sends.
 COUNTED_AT_MOST = 1024
 #: Enough to see a backlog and for Azure to scale on; more are sent when these are used up.
@@ -31,6 +32,8 @@ class Relay:
 
     def run(self) -> int:
         """One pass; returns the number of wake-ups sent. Raises StoreUnavailableError."""
+        while self._store.expire_due(EXPIRED_AT_ONCE) >= EXPIRED_AT_ONCE:
+            pass
         while self._store.promote_due(PROMOTED_AT_ONCE) >= PROMOTED_AT_ONCE:
             pass
         sent = 0

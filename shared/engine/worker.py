@@ -16,9 +16,17 @@ from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
 from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
-from shared.engine.errors import EnqueueError, JobError, LeaseLostError, PayloadError, StoreUnavailableError
+from shared.engine.errors import (
+    EnqueueError,
+    JobCancelledError,
+    JobError,
+    LeaseLostError,
+    PayloadError,
+    StoreUnavailableError,
+)
 from shared.engine.heartbeat import Heartbeat
 from shared.engine.job import (
+    Cancelled,
     Completed,
     Dead,
     Deferred,
@@ -102,7 +110,7 @@ class Worker:
         return report
 
     def _claim(self, settings: QueueSettings, left: int) -> list[Job]:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or settings.paused:
             return []
         return self._store.claim(settings.queue, min(settings.claim_batch, left), self._worker_id, settings.lease)
 
@@ -136,7 +144,8 @@ class Worker:
         contexts = [Context() for _ in jobs]
         with ExitStack() as leases:
             for job, context in zip(jobs, contexts, strict=True):
-                leases.enter_context(self._heartbeat.keep(job, settings.lease, context.lease_lost))
+                keep = self._heartbeat.keep(job, settings.lease, context.lease_lost, context.stop_requested)
+                leases.enter_context(keep)
             for job, context in zip(jobs, contexts, strict=True):
                 outcome = Released() if self._stopping.is_set() else self._run_one(job, context)
                 if outcome is not None:
@@ -152,6 +161,8 @@ class Worker:
         except LeaseLostError:
             log.warning("lease.lost", extra=_ids(job))
             return None
+        except JobCancelledError:
+            outcome = Cancelled()
         except PayloadError as error:
             outcome = Dead(Failure(ErrorClass.VALIDATION, str(error)))
         except Exception as error:
@@ -216,3 +227,5 @@ def _log_outcome(job: Job, outcome: Outcome, seconds: float) -> None:
             log.error("job.died", extra=facts)
         case Deferred():
             log.info("job.deferred", extra=facts | {"delay_seconds": outcome.delay.total_seconds()})
+        case Cancelled():
+            log.info("job.cancelled", extra=facts)

@@ -41,6 +41,8 @@ def describe(job: JobRecord) -> dict[str, Any]:
         "attempt": job.attempt,
         "enqueuedAt": job.enqueued_at.isoformat(),
         "runAt": job.run_at.isoformat(),
+        "expiresAt": job.expires_at.isoformat() if job.expires_at else None,
+        "stopRequestedAt": job.stop_requested_at.isoformat() if job.stop_requested_at else None,
         "finishedAt": job.finished_at.isoformat() if job.finished_at else None,
         "correlationId": job.correlation_id,
         "idempotencyKey": job.idempotency_key,

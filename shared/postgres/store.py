@@ -1,4 +1,4 @@
-"""The engine's Store on PostgreSQL. One method, one call of a SQL function (migrations/0002), one commit."""
+"""The engine's Store on PostgreSQL. One method, one call of a SQL function (migrations/), one commit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from shared.engine.errors import EnqueueError
+from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     MAY_HAVE_TAKEN_EFFECT,
     Attempt,
+    Cancellation,
+    Cancelled,
     Completed,
     Dead,
     Deferred,
@@ -28,7 +30,9 @@ from shared.engine.job import (
     Lease,
     NewJob,
     Outcome,
+    Placed,
     Released,
+    Renewal,
     Retry,
     Settlement,
 )
@@ -67,7 +71,7 @@ class PostgresStore:
             ).fetchall()
             return _jobs(queue, rows)
 
-        return self._call(call)
+        return self._writing_history(call)
 
     def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
         if not settlements:
@@ -94,12 +98,13 @@ class PostgresStore:
 
         return self._writing_history(call)
 
-    def renew(self, leases: Sequence[Lease], lease: timedelta) -> list[UUID]:
+    def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         ids, tokens = [held.job_id for held in leases], [held.token for held in leases]
 
-        def call(conn: psycopg.Connection) -> list[UUID]:
-            row = conn.execute("select queue.renew(%s, %s, %s)", (ids, tokens, lease)).fetchone()
-            return list(row[0]) if row else []
+        def call(conn: psycopg.Connection) -> Renewal:
+            rows = conn.execute("select id, lost from queue.renew_leases(%s, %s, %s)", (ids, tokens, lease)).fetchall()
+            lost = tuple(job_id for job_id, is_lost in rows if is_lost)
+            return Renewal(lost, tuple(job_id for job_id, is_lost in rows if not is_lost))
 
         return self._call(call)
 
@@ -113,6 +118,9 @@ class PostgresStore:
             return [_job(row[0], row[1:]) for row in rows]
 
         return self._call(call)
+
+    def expire_due(self, limit: int) -> int:
+        return int(self._writing_history(lambda conn: _scalar(conn, "select queue.expire_due(null, %s)", limit)))
 
     def promote_due(self, limit: int) -> int:
         def call(conn: psycopg.Connection) -> int:
@@ -156,8 +164,28 @@ class PostgresStore:
 
         return self._call(call)
 
-    def cancel(self, job_id: UUID) -> bool:
-        return bool(self._writing_history(lambda conn: _scalar(conn, "select queue.cancel(%s)", job_id)))
+    def cancel(self, job_id: UUID) -> Cancellation | None:
+        answer = self._writing_history(lambda conn: _scalar(conn, "select queue.cancel_job(%s)", job_id))
+        return Cancellation(answer) if answer is not None else None
+
+    def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
+        statement = "select queue, state from queue.reschedule(%s, %s, %s)"
+        row = self._order(lambda conn: conn.execute(statement, (job_id, priority, run_at)).fetchone())
+        return Placed(row[0], JobState(row[1])) if row is not None else None
+
+    def retry_now(self, job_id: UUID) -> Placed | None:
+        queue = self._call(lambda conn: _scalar(conn, "select queue.retry_now(%s)", job_id))
+        return Placed(queue, JobState.READY) if queue is not None else None
+
+    def pause(self, queue: str) -> bool:
+        return bool(self._order(lambda conn: _scalar(conn, "select queue.pause(%s)", queue)))
+
+    def resume(self, queue: str) -> bool:
+        return bool(self._order(lambda conn: _scalar(conn, "select queue.resume(%s)", queue)))
+
+    def clear(self, queue: str, confirm: str, states: Sequence[JobState], limit: int) -> int:
+        arguments = (queue, confirm, [state.value for state in states], limit)
+        return int(self._order(lambda conn: _scalar(conn, "select queue.clear(%s, %s, %s, %s)", *arguments)))
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         new = self._call(lambda conn: _scalar(conn, "select queue.redrive(%s, %s, %s)", job_id, by, _UNCERTAIN))
@@ -199,6 +227,12 @@ class PostgresStore:
                         raise
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - spreads two callers, no secret
         raise AssertionError("unreachable")
+
+    def _order(self, call: Callable[[psycopg.Connection], T]) -> T:
+        try:
+            return self._writing_history(call)
+        except psycopg.errors.InvalidParameterValue as error:
+            raise ControlError(error.diag.message_primary or str(error)) from error
 
     def _writing_history(self, call: Callable[[psycopg.Connection], T]) -> T:
         """Run it; when the day's partition is missing (the timer was down for days), make it and run again."""
@@ -293,6 +327,8 @@ def _record(row: Any) -> JobRecord:
         lease_until=row.lease_until,
         leased_by=row.leased_by,
         redrive_of=row.redrive_of,
+        expires_at=row.expires_at,
+        stop_requested_at=row.stop_requested_at,
     )
 
 
@@ -313,6 +349,10 @@ def _new_job_json(job: NewJob) -> dict[str, Any]:
         given["redrive_of"] = str(job.redrive_of)
     if job.effect_since is not None:
         given["effect_since"] = job.effect_since.isoformat()
+    if job.expires_at is not None:
+        given["expires_at"] = job.expires_at.isoformat()
+    if job.expires_in is not None:
+        given["expires_in_seconds"] = job.expires_in.total_seconds()
     return given
 
 
@@ -345,3 +385,5 @@ def _outcome_json(outcome: Outcome, details: dict[str, Any]) -> dict[str, Any]:
             return {"outcome": "deferred", "delay_seconds": outcome.delay.total_seconds()}
         case Released():
             return {"outcome": "released"}
+        case Cancelled():
+            return {"outcome": "cancelled", "message": outcome.reason}

@@ -12,13 +12,18 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from shared.engine.backoff import decide
+from shared.engine.control import CLEARABLE
+from shared.engine.errors import ControlError
 from shared.engine.job import (
     TRANSITIONS,
+    Cancellation,
+    Cancelled,
     Completed,
     Dead,
     Deferred,
@@ -49,6 +54,7 @@ OUTCOMES: list[Outcome] = [
     Retry(Failure(ErrorClass.AUTH, "401"), timedelta()),
     Deferred(timedelta(hours=2)),
     Released(),
+    Cancelled(),
 ]
 
 
@@ -64,10 +70,16 @@ class Walk(RuleBasedStateMachine):
         self.claimed: list[Job] = []
         self.random = Random(1)
 
-    @rule(n=st.integers(1, 4), delayed=st.booleans(), priority=st.integers(1, 10))
-    def enqueue(self, n: int, delayed: bool, priority: int) -> None:
+    @rule(
+        n=st.integers(1, 4),
+        delayed=st.booleans(),
+        priority=st.integers(1, 10),
+        expires_in=st.sampled_from([None, None, timedelta(hours=2.5), timedelta(hours=5)]),
+    )
+    def enqueue(self, n: int, delayed: bool, priority: int, expires_in: timedelta | None) -> None:
         delay = timedelta(hours=2) if delayed else None
-        made = self.store.enqueue([NewJob(QUEUE, {"n": i}, priority=priority, delay=delay) for i in range(n)])
+        asked = [NewJob(QUEUE, {"n": i}, priority=priority, delay=delay, expires_in=expires_in) for i in range(n)]
+        made = self.store.enqueue(asked)
         for one in made:
             self.jobs[one.id] = JobState.SCHEDULED if delayed else JobState.READY
 
@@ -104,19 +116,62 @@ class Walk(RuleBasedStateMachine):
         lost = Failure(ErrorClass.WORKER_LOST, "gone")
         settlements = [Settlement(j.id, j.lease_token, decide(j, lost, self.random)) for j in expired]
         assert self.store.settle(settlements, only_expired=True) == []
+        self.store.expire_due(1000)
         self.store.promote_due(1000)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        job_id = list(self.jobs)[data.draw(st.integers(0, len(self.jobs) - 1))]
+        job_id = self.any_job(data)
         before = self.record(job_id).state
-        assert self.store.cancel(job_id) == (before in (JobState.SCHEDULED, JobState.READY))
+        answers = {JobState.SCHEDULED: Cancellation.CANCELLED, JobState.READY: Cancellation.CANCELLED}
+        answers[JobState.ACTIVE] = Cancellation.REQUESTED
+        assert self.store.cancel(job_id) == answers.get(before)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), priority=st.none() | st.integers(1, 10), hours=st.sampled_from([-1, 0.5, 2]))
+    def reschedule(self, data: st.DataObject, priority: int | None, hours: float) -> None:
+        job_id = self.any_job(data)
+        before = self.record(job_id)
+        run_at = before.enqueued_at + timedelta(hours=hours)
+        movable = before.state in (JobState.SCHEDULED, JobState.READY)
+        if movable and before.expires_at is not None and before.expires_at <= run_at:
+            with pytest.raises(ControlError):
+                self.store.reschedule(job_id, priority, run_at)
+            return
+        placed = self.store.reschedule(job_id, priority, run_at)
+        assert (placed is not None) == movable
+        after = self.record(job_id)
+        if placed is not None:
+            assert (after.state, after.run_at) == (placed.state, run_at)
+            assert after.priority == (priority or before.priority)
+        else:
+            assert after == before
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def retry_now(self, data: st.DataObject) -> None:
+        job_id = self.any_job(data)
+        before = self.record(job_id).state
+        assert (self.store.retry_now(job_id) is not None) == (before is JobState.SCHEDULED)
+        assert before is not JobState.SCHEDULED or self.record(job_id).state is JobState.READY
+
+    @rule(limit=st.integers(1, 3), states=st.sampled_from([[JobState.READY], [JobState.SCHEDULED], list(CLEARABLE)]))
+    def clear(self, limit: int, states: list[JobState]) -> None:
+        waited = sum(record.state in states for record in self.states().values())
+        cleared = self.store.clear(QUEUE, QUEUE, states, limit)
+        assert cleared >= min(limit, waited), "follow-ups that the walk has not met may be among them"
+
+    @rule(limit=st.integers(1, 3))
+    def a_paused_queue_hands_out_nothing(self, limit: int) -> None:
+        self.store.pause(QUEUE)
+        assert self.store.claim(QUEUE, limit, "worker", LEASE) == []
+        assert self.store.resume(QUEUE)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def redrive(self, data: st.DataObject) -> None:
-        job_id = list(self.jobs)[data.draw(st.integers(0, len(self.jobs) - 1))]
+        job_id = self.any_job(data)
         made = self.store.redrive(job_id, "ann")
         if made is not None:
             assert self.jobs[job_id] is JobState.DEAD
@@ -131,8 +186,12 @@ class Walk(RuleBasedStateMachine):
             assert (record.state is JobState.ACTIVE) == (record.lease_until is not None)
             assert (record.finished_at is not None) == (not TRANSITIONS[record.state])
             assert (record.error_class is not None) == (record.state is JobState.DEAD)
+            assert record.stop_requested_at is None or record.state is JobState.ACTIVE
             # Every counted attempt that has ended is kept; the one under way is not yet.
             assert len(record.attempts) == record.attempt - (record.state is JobState.ACTIVE)
+
+    def any_job(self, data: st.DataObject) -> UUID:
+        return list(self.jobs)[data.draw(st.integers(0, len(self.jobs) - 1))]
 
     def states(self) -> dict[UUID, JobRecord]:
         return {job_id: self.record(job_id) for job_id in self.jobs}
@@ -179,8 +238,9 @@ def test_I1_I2_I3_random_walks_in_memory() -> None:
 
 def test_I1_I2_I3_random_walks_on_postgres(postgres_store: PostgresStore, sql: psycopg.Connection) -> None:
     def let_time_pass() -> None:
-        sql.execute("update queue.later set run_at = run_at - interval '3 hours'")
-        sql.execute("update queue.job set lease_until = lease_until - interval '3 hours'")
+        back = "- interval '3 hours'"
+        sql.execute(f"update queue.later set run_at = run_at {back}, expires_at = expires_at {back}".encode())
+        sql.execute(f"update queue.job set lease_until = lease_until {back}, expires_at = expires_at {back}".encode())
 
     def reset() -> None:
         for table in ("job", "later", "job_tracking", "dead_letter_queue"):

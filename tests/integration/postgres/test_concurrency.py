@@ -77,7 +77,7 @@ def test_an_enqueue_whose_key_is_being_committed_by_another_returns_that_job(
         [first] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="k")], conn=other)
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(postgres_store.enqueue, [NewJob(QUEUE, {}, idempotency_key="k")])
-            _until_somebody_waits(other)
+            until_somebody_waits(other)
             other.commit()
             [again] = second.result(10)
     assert (again.id, again.created) == (first.id, False)
@@ -90,13 +90,13 @@ def test_an_enqueue_whose_key_is_rolled_back_by_another_makes_the_job(
         [first] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="k")], conn=other)
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(postgres_store.enqueue, [NewJob(QUEUE, {}, idempotency_key="k")])
-            _until_somebody_waits(other)
+            until_somebody_waits(other)
             other.rollback()
             [made] = second.result(10)
     assert made.created and made.id != first.id
 
 
-def _until_somebody_waits(conn: psycopg.Connection) -> None:
+def until_somebody_waits(conn: psycopg.Connection) -> None:
     until = time.monotonic() + 10
     while conn.execute("select 1 from pg_locks where not granted").fetchone() is None:
         assert time.monotonic() < until

@@ -13,6 +13,7 @@ from local.process import wait_until
 from shared.engine.context import Context
 from shared.engine.errors import (
     AuthError,
+    JobCancelledError,
     LeaseLostError,
     NetworkError,
     RateLimitedError,
@@ -20,7 +21,18 @@ from shared.engine.errors import (
     StoreUnavailableError,
 )
 from shared.engine.heartbeat import LONGEST_RUN
-from shared.engine.job import Completed, Deferred, ErrorClass, Job, JobState, NewJob, Released, Settlement
+from shared.engine.job import (
+    Cancellation,
+    Completed,
+    Deferred,
+    ErrorClass,
+    Job,
+    JobState,
+    NewJob,
+    Released,
+    Renewal,
+    Settlement,
+)
 from shared.engine.worker import TIME_BUDGET
 from shared.graph.session import TOTAL_SECONDS
 from tests.unit.engine.bench import QUEUE, Bench
@@ -271,16 +283,16 @@ def test_a_short_lease_that_begins_beside_a_long_one_is_renewed_in_its_own_time(
     long_one, short_one = Job(uuid4(), QUEUE, "", 1, 5, uuid4()), Job(uuid4(), QUEUE, "", 1, 5, uuid4())
     renewed = threading.Event()
 
-    def recording(leases: Any, lease: timedelta) -> list[Any]:
+    def recording(leases: Any, lease: timedelta) -> Renewal:
         if short_one.id in [held.job_id for held in leases]:
             renewed.set()
-        return []
+        return Renewal()
 
     bench.store.renew = recording  # type: ignore[method-assign]
-    with bench.heartbeat.keep(long_one, timedelta(hours=1), threading.Event()):
+    with bench.heartbeat.keep(long_one, timedelta(hours=1), threading.Event(), threading.Event()):
         waiting = wait_until(lambda: len(bench.heartbeat._changed._waiters) == 1, 5)  # type: ignore[attr-defined]
         assert waiting, "the thread waits for the long lease"
-        with bench.heartbeat.keep(short_one, timedelta(seconds=0.03), threading.Event()):
+        with bench.heartbeat.keep(short_one, timedelta(seconds=0.03), threading.Event(), threading.Event()):
             assert renewed.wait(5)
     bench.heartbeat.stop()
 
@@ -341,3 +353,106 @@ def test_a_job_settled_by_someone_else_meanwhile_is_reported_lost(bench: Bench) 
     bench.handler = handler
     bench.enqueue()
     assert len(bench.worker.run(QUEUE, 1).lost) == 1
+
+
+def test_a_running_job_that_is_cancelled_stops_at_its_next_checkpoint(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        context.checkpoint()
+        context.note(step=1)
+        assert bench.store.cancel(job.id) is Cancellation.REQUESTED
+        context.checkpoint()  # nobody has told this worker yet
+        bench.heartbeat.beat()
+        with pytest.raises(JobCancelledError):
+            context.checkpoint()
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.wake_ups()
+    assert bench.worker.run(QUEUE, 1).lost == []
+    [record] = bench.store.jobs(QUEUE)
+    assert (record.state, record.attempt, record.error_class) == (JobState.CANCELLED, 1, None)
+    assert [(a.outcome, a.message, a.details) for a in record.attempts] == [
+        ("cancelled", "asked to stop while it ran", {"step": 1})
+    ]
+    assert bench.wake_ups() == [] and bench.store.letters == []
+
+
+def test_a_cancelled_job_whose_handler_never_looks_completes(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> Completed:
+        bench.store.cancel(job.id)
+        bench.heartbeat.beat()
+        return Completed({"sent": True})
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["completed"] and bench.store.jobs(QUEUE)[0].result == {"sent": True}
+
+
+def test_a_cancelled_job_that_fails_is_not_retried_but_keeps_its_failure(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.store.cancel(job.id)
+        raise NetworkError("reset")
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    [record] = bench.store.jobs(QUEUE)
+    assert record.state is JobState.CANCELLED
+    assert [a.error_class for a in record.attempts] == [ErrorClass.NETWORK]
+
+
+def test_a_cancelled_job_whose_worker_dies_is_not_run_again(bench: Bench) -> None:
+    bench.enqueue()
+    [job] = bench.store.claim(QUEUE, 1, "host-2", timedelta(seconds=45))
+    bench.store.cancel(job.id)
+    bench.clock.advance(timedelta(minutes=2))
+    assert bench.rescue.run() == 1 and bench.states() == ["cancelled"]
+
+
+def test_a_lost_lease_is_told_before_a_request_to_stop(bench: Bench) -> None:
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        context.stop_requested.set()
+        context.lease_lost.set()
+        context.checkpoint()
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["active"]
+
+
+def test_a_job_past_its_deadline_does_not_run_and_costs_the_next_one_nothing(bench: Bench) -> None:
+    bench.enqueue(3, expires_in=timedelta(minutes=5), priority=1)
+    bench.enqueue(2)
+    bench.clock.advance(timedelta(minutes=5))
+    report = bench.worker.run(QUEUE, 2)
+    assert (report.ran, report.left) == (2, 0)
+    assert bench.states() == ["dead"] * 3 + ["completed"] * 2
+    assert [job.error_class for job in bench.store.jobs(QUEUE)[:3]] == [ErrorClass.EXPIRED] * 3
+
+
+def test_a_retry_after_the_deadline_dies_at_once(bench: Bench) -> None:
+    bench.handler = raising(RateLimitedError("slow down", retry_after=timedelta(minutes=9)))
+    bench.enqueue(expires_in=timedelta(minutes=5))
+    bench.worker.run(QUEUE, 1)
+    [record] = bench.store.jobs(QUEUE)
+    assert (record.state, record.error_class) == (JobState.DEAD, ErrorClass.EXPIRED)
+    assert "2026-01-05T08:05:00Z" in (record.error_message or "") and "slow down" in (record.error_message or "")
+    assert [a.error_class for a in record.attempts] == [ErrorClass.RATE_LIMIT]
+
+
+def test_a_job_that_started_in_time_may_end_after_its_deadline(bench: Bench) -> None:
+    bench.handler = lambda job, payload, context: bench.clock.advance(timedelta(minutes=9))
+    bench.enqueue(expires_in=timedelta(minutes=5))
+    bench.worker.run(QUEUE, 1)
+    assert bench.states() == ["completed"]
+
+
+def test_a_paused_queue_costs_a_wake_up_one_look(bench: Bench) -> None:
+    bench.enqueue()
+    bench.store.pause(QUEUE)
+    bench.store.failures["claim"] = 1
+    report = bench.worker.run(QUEUE, 1)
+    assert (report.ran, report.left) == (0, 0) and bench.states() == ["ready"]
