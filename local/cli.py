@@ -85,9 +85,18 @@ def demo(
 
 @app.command(context_settings=PASS_ON)
 def test(context: typer.Context) -> None:
-    """Run the tests; arguments go to pytest."""
+    """Run the tests; arguments go to pytest.
+
+    Without arguments all of them: two at a time, but those that measure the running system one at a time.
+    """
     install_tools()
-    _replace([sys.executable, "-m", "pytest", *context.args])
+    pytest = [sys.executable, "-m", "pytest"]
+    if context.args:
+        _replace([*pytest, *context.args])
+    apart = ("tests/acceptance", "tests/docs")
+    together = ["tests", "-n", "2", *(f"--ignore={folder}" for folder in apart)]
+    codes = [subprocess.run([*pytest, *arguments], cwd=ROOT).returncode for arguments in (together, apart)]
+    raise typer.Exit(max(codes, key=abs))
 
 
 @app.command()

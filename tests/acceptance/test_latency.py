@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import requests
+from psycopg.types.json import Jsonb
 
 from local.demo import steps
+from shared.engine.messages import wake_up_body
 from tests.acceptance.system import System, wait_for
 
 #: In each of two queues: a host takes no more messages of a queue while it works on more than eight.
 BUSY_WORKERS = 8
-DELIVERIES = 60
+DELIVERIES = 100
 ITEMS = 100
 P99_SECONDS = 0.2
 HANDSHAKE_SECONDS = 1.0
@@ -72,10 +74,19 @@ def test_the_webhook_answers_at_once_while_all_workers_are_busy(
 
 def test_the_webhook_and_health_answer_although_jobs_hold_every_thread_of_the_worker(system: System) -> None:
     threads = int(system.stack.environment["PYTHON_THREADPOOL_THREAD_COUNT"])
-    system.fault(2 * threads, path="/(chats|users)/", kind="delay", seconds=5.0)
-    for number in range(threads):
-        system.send(f"full {number}")
-        system.enqueue("outlook-outbound", steps.mail(f"full {number}"))
+    system.fault(2 * threads, path="/(chats|users)/", kind="delay", seconds=7.0)
+    # A host that starts takes sixteen messages of each queue at once: two queues hold all its threads.
+    system.stack.stop_host()
+    try:
+        for number in range(threads):
+            for queue, payload in (
+                ("teams-outbound", system.message(f"full {number}")),
+                ("outlook-outbound", steps.mail(f"full {number}")),
+            ):
+                system.sql("select queue.enqueue(%s, %s)", queue, Jsonb(payload))
+                system.put(queue, wake_up_body(queue, 1))
+    finally:
+        system.stack.start_host()
     active = "select count(*) from queue.jobs where state = 'active'"
     # One thread may be with a timer at this moment.
     wait_for(lambda: system.count(active) >= threads - 1, True)
