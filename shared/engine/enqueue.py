@@ -18,13 +18,26 @@ from shared.engine.errors import (
     TransportUnavailableError,
     UnknownQueueError,
 )
-from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Enqueued, NewJob
+from shared.engine.job import (
+    HIGHEST_PRIORITY,
+    LOWEST_PRIORITY,
+    Completed,
+    Dead,
+    Deferred,
+    Enqueued,
+    NewJob,
+    Outcome,
+    Released,
+    Retry,
+)
 from shared.engine.json_text import to_json
 from shared.engine.messages import wake_up_body
 from shared.engine.ports import Store, Transport
 
 log = logging.getLogger(__name__)
 
+#: Where the end of every dead job is told.
+DEAD_LETTERS = "dead-letter"
 #: No wake-up stays invisible for longer: the queue's length is what Azure scales on.
 LONGEST_WAKE_DELAY = timedelta(seconds=30)
 #: From so many on, wake-ups are sent by several threads at once: a put takes milliseconds, a bulk hundreds of puts.
@@ -126,6 +139,19 @@ class Producer:
                     list(pool.map(lambda body: self._transport.send(queue, body, delay), bodies))
         except (TransportUnavailableError, StoreUnavailableError) as error:
             log.warning("wake_up.not_sent", extra={"queue": queue, "jobs": jobs, "error": str(error)})
+
+    def wake_after(self, queue: str, outcome: Outcome) -> None:
+        """Wake for what the end of an attempt made runnable; what is due after the longest delay is the relay's."""
+        match outcome:
+            case Retry(delay=delay) | Deferred(delay=delay) if delay <= LONGEST_WAKE_DELAY:
+                self.wake(queue, 1, delay)
+            case Released():
+                self.wake(queue)
+            case Dead() if queue != DEAD_LETTERS:
+                self.wake(DEAD_LETTERS)
+            case Completed(follow_ups=follow_ups):
+                for name, count in Counter(job.queue for job in follow_ups).items():
+                    self.wake(name, count)
 
     def validate(self, job: NewJob) -> NewJob:
         """The job as it may be stored. Raises UnknownQueueError, QueueClosedError, PayloadError."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from shared.engine.enqueue import DEAD_LETTERS
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     NORMAL_PRIORITY,
@@ -40,7 +41,6 @@ from shared.engine.job import (
 )
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import QueueSettings
-from shared.engine.worker import DEAD_LETTERS
 
 #: States that a job can be cancelled in, and that its deadline ends.
 WAITS = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)

@@ -14,11 +14,11 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from shared.engine.enqueue import Producer
+from shared.engine.enqueue import DEAD_LETTERS, Producer
 from shared.engine.errors import EnqueueError, StoreUnavailableError, UnreadableMessageError
 from shared.engine.messages import decode_body, read_job, read_wake_up
 from shared.engine.ports import Store, Transport
-from shared.engine.worker import DEAD_LETTERS, Worker
+from shared.engine.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,9 @@ import logging
 from random import Random
 
 from shared.engine.backoff import decide
-from shared.engine.enqueue import LONGEST_WAKE_DELAY, Producer
-from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry, Settlement
+from shared.engine.enqueue import Producer
+from shared.engine.job import ErrorClass, Failure, Job, Settlement
 from shared.engine.ports import Store
-from shared.engine.worker import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,10 @@ class Rescue:
             for job, settlement in zip(expired, settlements, strict=True):
                 if job.id not in kept:
                     taken += 1
-                    self._tell(job, settlement)
+                    log.warning(
+                        "job.rescued", extra={"job_id": str(job.id), "queue": job.queue, "attempt": job.attempt}
+                    )
+                    self._producer.wake_after(job.queue, settlement.outcome)
             if len(expired) < BATCH or len(kept) == len(expired):
                 break
         return taken
@@ -48,11 +50,3 @@ class Rescue:
             "the worker gave no sign of life until its lease ended; the effect is not known",
         )
         return Settlement(job.id, job.lease_token, decide(job, failure, self._random))
-
-    def _tell(self, job: Job, settlement: Settlement) -> None:
-        log.warning("job.rescued", extra={"job_id": str(job.id), "queue": job.queue, "attempt": job.attempt})
-        match settlement.outcome:
-            case Retry(delay=delay) if delay <= LONGEST_WAKE_DELAY:
-                self._producer.wake(job.queue, 1, delay)
-            case Dead():
-                self._producer.wake(DEAD_LETTERS)

@@ -15,7 +15,7 @@ from uuid import UUID
 from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
-from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
+from shared.engine.enqueue import PayloadParser, Producer
 from shared.engine.errors import (
     EnqueueError,
     JobCancelledError,
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 TIME_BUDGET = timedelta(seconds=60)
 #: A settlement that meets a failing database is tried again this often before the lease decides.
 SETTLE_TRIES = 3
-DEAD_LETTERS = "dead-letter"
 
 
 @dataclass(slots=True)
@@ -102,7 +101,9 @@ class Worker:
             for job_id in lost:
                 report.lost.append(batch[job_id])
                 log.warning("lease.lost", extra=_ids(batch[job_id]))
-            self._wake_after(queue, [s for s in settlements if s.job_id not in lost])
+            for settlement in settlements:
+                if settlement.job_id not in lost:
+                    self._producer.wake_after(queue, settlement.outcome)
             if go_on and not claimed:
                 report.left = 0
         if report.ran == 0 and not self._stopping.is_set():
@@ -189,20 +190,6 @@ class Worker:
             self._producer.validate(follow_up)
         except EnqueueError as error:
             raise JobError(f"the handler asked for a follow-up that cannot be stored: {error}") from error
-
-    def _wake_after(self, queue: str, settlements: Sequence[Settlement]) -> None:
-        """Wake for what settling made runnable; what is due later than the longest delay is the relay's."""
-        for settlement in settlements:
-            match settlement.outcome:
-                case Retry(delay=delay) | Deferred(delay=delay) if delay <= LONGEST_WAKE_DELAY:
-                    self._producer.wake(queue, 1, delay)
-                case Released():
-                    self._producer.wake(queue)
-                case Dead() if queue != DEAD_LETTERS:
-                    self._producer.wake(DEAD_LETTERS)
-                case Completed(follow_ups=follow_ups):
-                    for name in {job.queue for job in follow_ups}:
-                        self._producer.wake(name, sum(job.queue == name for job in follow_ups))
 
 
 def _ids(job: Job) -> dict[str, object]:
