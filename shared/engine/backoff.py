@@ -38,6 +38,7 @@ RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
     ErrorClass.UNKNOWN: _NETWORK,
     ErrorClass.WORKER_LOST: _NETWORK,
     ErrorClass.EXPIRED: RetryPolicy(()),
+    ErrorClass.DEPENDENCY: RetryPolicy(()),
 }
 
 

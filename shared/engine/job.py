@@ -14,7 +14,7 @@ it with the table in docs/explanation/architecture.md and with what the store re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -65,6 +65,7 @@ class ErrorClass(StrEnum):
     UNKNOWN = "unknown"
     WORKER_LOST = "worker-lost"
     EXPIRED = "expired"
+    DEPENDENCY = "dependency"
 
 
 #: After one of these the outside effect may have happened although the attempt failed.
@@ -79,6 +80,91 @@ MAY_HAVE_TAKEN_EFFECT = frozenset(
 )
 
 
+class SingletonPolicy(StrEnum):
+    """What an enqueue does when a live job has its singleton key already."""
+
+    REJECT = "reject"
+    RETURN_EXISTING = "return_existing"
+    REPLACE_SCHEDULED = "replace_scheduled"
+
+
+@dataclass(frozen=True, slots=True)
+class Singleton:
+    """One live job of the queue has this key: scheduled, waiting, ready or active.
+
+    `reject` refuses the second one, `return_existing` answers with the first, and `replace_scheduled` cancels the
+    first and takes its place while that is scheduled, and answers with it when it has gone further.
+    """
+
+    key: str
+    policy: SingletonPolicy = SingletonPolicy.RETURN_EXISTING
+
+
+@dataclass(frozen=True, slots=True)
+class Debounce:
+    """The job runs when no other with this key has come for `window`; each new one cancels the scheduled one before
+    it and takes its place. `at_most` after the first of them it runs all the same."""
+
+    key: str
+    window: timedelta
+    at_most: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """One job of the queue is made with this key in `window`, counted from the first; others answer with that one."""
+
+    key: str
+    window: timedelta
+
+
+Unique = Singleton | Debounce | Throttle
+
+
+class OnDead(StrEnum):
+    """What becomes of an ordering key when one of its jobs dies."""
+
+    RELEASE = "release"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderingKey:
+    """Jobs of the queue with this key run one at a time, in the order in which they became due, retries included.
+
+    After a dead job the next one runs (`release`), or none until the dead one is redriven or discarded (`block`).
+    """
+
+    key: str
+    on_dead: OnDead = OnDead.RELEASE
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyKey:
+    """At most `limit` jobs of the queue with this key run at once."""
+
+    key: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessKey:
+    """Keys of a queue take turns: after a job of this key, its next one stands at the end of the line."""
+
+    key: str
+
+
+Lane = OrderingKey | ConcurrencyKey | FairnessKey
+
+
+class IfDependencyFails(StrEnum):
+    """What becomes of a job when one that it depends on ends dead or cancelled."""
+
+    DIE = "die"
+    CANCEL = "cancel"
+    RUN = "run"
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """What a caller asks for. `payload` is the JSON object that the queue's payload model has checked.
@@ -87,6 +173,8 @@ class NewJob:
     A job that has not started by `expires_at`, or `expires_in` from now, dies; at most one of the two.
     `idempotency_key` is unique in its queue for as long as the job is kept. `redrive_of` names the first
     dead job of the chain that this one repeats, and `effect_since` from when on its effect may have happened.
+    It waits until every job of `depends_on` has ended. `limit_key` names what the queue's keyed limits count by
+    (a chat, a mailbox); left out, it is taken from the payload as the queue declares.
     """
 
     queue: str
@@ -100,18 +188,64 @@ class NewJob:
     effect_since: datetime | None = None
     expires_at: datetime | None = None
     expires_in: timedelta | None = None
+    unique: Unique | None = None
+    lane: Lane | None = None
+    depends_on: tuple[UUID, ...] = ()
+    if_dependency_fails: IfDependencyFails = IfDependencyFails.DIE
+    batch_id: UUID | None = None
+    limit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The answer to an enqueue: the job's id, and whether this call made it (False: the key was known).
+    """The answer to an enqueue: the job's id, and whether this call made it (False: there was one with its key).
 
-    `due`: a worker can take it now. It is not when it is for later or when its queue is paused.
+    `due`: a worker can take it now. It is not when it is for later, when it waits for others or when its queue is
+    paused. `replaced` is the scheduled job that this one was put in place of.
     """
 
     id: UUID
     created: bool
     due: bool = True
+    replaced: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim found: the jobs, best first, and when to look again for some that a limit holds back now.
+
+    `wait` is None when nothing is held back, or when what holds it back will wake a worker itself.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    wait: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settling did: the jobs whose lease was lost (not settled), and how many jobs of which queue became
+    runnable by it."""
+
+    lost: tuple[UUID, ...] = ()
+    freed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """How far a batch is: counts of its jobs, and the callback that was made when the last of them ended."""
+
+    id: UUID
+    total: int
+    completed: int
+    dead: int
+    cancelled: int
+    created_at: datetime
+    finished_at: datetime | None = None
+    callback_id: UUID | None = None
+
+    @property
+    def pending(self) -> int:
+        return self.total - self.completed - self.dead - self.cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +271,8 @@ def effect_since(attempts: Iterable[Attempt]) -> datetime | None:
 class Job:
     """A claimed job. `payload` is JSON text as stored; `attempt` is 1-based and counts this attempt.
 
-    `attempts` are the ended ones, oldest first. `lease_token` fences every settlement.
+    `attempts` are the ended ones, oldest first. `lease_token` fences every settlement. `progress` is what an earlier
+    attempt saved.
     """
 
     id: UUID
@@ -151,6 +286,8 @@ class Job:
     redrive_of: UUID | None = None
     inherited_effect_since: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
+    progress: dict[str, Any] | None = None
+    batch_id: UUID | None = None
 
     def failures(self, error_class: ErrorClass) -> int:
         """How many earlier attempts ended with this class."""
@@ -230,12 +367,16 @@ Outcome = Completed | Retry | Dead | Deferred | Released | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One job's outcome, guarded by its lease token. `details` go onto the attempt (request ids, …)."""
+    """One job's outcome, guarded by its lease token. `details` go onto the attempt (request ids, …).
+
+    `block`: for so long no job starts that has this one's limit key, or of its queue when it has none (a 429).
+    """
 
     job_id: UUID
     lease_token: UUID
     outcome: Outcome
     details: dict[str, Any] = field(default_factory=dict)
+    block: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,3 +434,8 @@ class JobRecord:
     redrive_of: UUID | None = None
     expires_at: datetime | None = None
     stop_requested_at: datetime | None = None
+    lane: str | None = None
+    limit_key: str | None = None
+    batch_id: UUID | None = None
+    progress: dict[str, Any] | None = None
+    depends_on: tuple[UUID, ...] = ()

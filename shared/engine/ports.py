@@ -3,15 +3,18 @@
 Verbs of Store, each one round trip and one transaction:
     enqueue          insert jobs; known idempotency keys return the job they made
     claim            lease the best ready jobs of a queue (due ones are promoted first)
-    settle           end attempts, guarded by lease token; returns the leases that were lost
+    settle           end attempts, guarded by lease token; tells the leases that were lost and what was freed
     settle_and_claim both at once: the worker's hot path
     renew            extend leases; tells which were lost and which jobs are asked to stop
     expired          jobs whose lease has run out
     expire_due       jobs that have not started by their deadline die
     promote_due      scheduled jobs whose time has come become ready
+    open_due         jobs whose key or whose dependencies held them back become ready
+    repair           the sweep over counts and keys
     runnable         how many jobs may run now, per queue, counted up to a cap
     get, cancel, reschedule, retry_now, redrive, bury (a message that is no job becomes a dead letter)
-    pause, resume, clear (a queue)
+    pause, resume, clear, set_limits (a queue)
+    create_batch, batch; save_progress, take_permits (of a running job)
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from shared.engine.job import (
+    BatchRecord,
     Cancellation,
+    Claimed,
     Enqueued,
     Job,
     JobRecord,
@@ -32,8 +37,32 @@ from shared.engine.job import (
     NewJob,
     Placed,
     Renewal,
+    Settled,
     Settlement,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `limit` in any `window`, over all instances."""
+
+    limit: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A queue's limits over all instances; None: no limit.
+
+    `rate` counts requests: each job that starts takes `job_cost` of it. `key_rate` and `key_concurrency` hold for each
+    limit key (a chat, a mailbox) and count jobs.
+    """
+
+    rate: Rate | None = None
+    concurrency: int | None = None
+    key_rate: Rate | None = None
+    key_concurrency: int | None = None
+    job_cost: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +74,11 @@ class QueueSettings:
     lease: timedelta = timedelta(seconds=45)
     wake_size: int = 16
     claim_batch: int = 1
+    limits: Limits = Limits()
+
+    @property
+    def has_limits(self) -> bool:
+        return self.limits != Limits()
 
 
 class Store(Protocol):
@@ -54,12 +88,15 @@ class Store(Protocol):
         """Insert, all or none, in the order given; with `conn`, in the caller's transaction."""
         ...
 
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
-        """Jobs past their deadline are not handed out and do not count; nothing from a paused queue."""
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
+        """Jobs past their deadline are not handed out and do not count; nothing from a paused queue.
+
+        Passes over jobs that a key or a limit holds back, and takes the permits of those that it hands out.
+        """
         ...
 
-    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
-        """Settle; returns the ids whose lease was lost (not settled). `only_expired`: rescue's extra guard.
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
+        """End attempts, and free what they held. `only_expired`: rescue's extra guard.
 
         What would run again ends all the same as cancelled when it was asked to stop, and a retry that would start
         after the deadline as dead (expired).
@@ -68,7 +105,16 @@ class Store(Protocol):
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
-    ) -> tuple[list[UUID], list[Job]]: ...
+    ) -> tuple[Settled, Claimed]: ...
+
+    def save_progress(self, job_id: UUID, lease_token: UUID, progress: dict[str, Any]) -> bool:
+        """Keep what the handler has done so far, in place of what it saved before; False when the lease is lost."""
+        ...
+
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
+        """Take `n` of the queue's rate, for requests beyond a job's declared cost; None: granted, else how long none is
+        to be had. Raises ControlError when `n` is above the limit."""
+        ...
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal: ...
 
@@ -82,8 +128,19 @@ class Store(Protocol):
         """Make due jobs ready, up to `limit` of each queue; returns how many in all."""
         ...
 
+    def open_due(self, limit: int) -> int:
+        """Make jobs ready again whose key may go on now (a rate, the end of a block), and those whose dependencies have
+        ended, up to `limit`; returns how many."""
+        ...
+
+    def repair(self) -> int:
+        """Set right what a mistake or a hand on the tables left wrong: counts of running jobs, keys that hold back jobs
+        for nothing. Returns how many were wrong."""
+        ...
+
     def runnable(self, cap: int) -> Mapping[str, int]:
-        """Ready jobs per queue that is not paused, counted up to `cap`; queues without any are left out."""
+        """Ready jobs per queue that is not paused, counted up to `cap` and to what its limits let start within the next
+        ten seconds; queues without any are left out."""
         ...
 
     def settings(self, queue: str) -> QueueSettings: ...
@@ -112,9 +169,27 @@ class Store(Protocol):
         """Cancel up to `limit` jobs that are ready or scheduled; `confirm` repeats the name. Raises ControlError."""
         ...
 
-    def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
-        """A new job from a dead letter, attempts reset; None when there is no dead letter left to redrive."""
+    def set_limits(self, queue: str, limits: Limits) -> None:
+        """From now on; what runs is counted. Raises ControlError."""
         ...
+
+    def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
+        """A new job from a dead letter, attempts reset; None when there is no dead letter left to redrive.
+
+        It takes the place of the dead one where that blocks its ordering key. Raises ControlError when a live job has
+        its singleton key.
+        """
+        ...
+
+    def discard(self, job_id: UUID, by: str) -> bool:
+        """Give a dead job up: it is not redriven any more, and an ordering key that it blocks goes on."""
+        ...
+
+    def create_batch(self, jobs: Sequence[NewJob], callback: NewJob | None) -> tuple[UUID, list[Enqueued]]:
+        """Enqueue jobs as one batch, all or none; `callback` is enqueued in the transaction that ends the last of them."""
+        ...
+
+    def batch(self, batch_id: UUID) -> BatchRecord | None: ...
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         """Keep an unreadable message as a dead letter, once per `source` (the message id)."""
