@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Database
     from shared.postgres.store import PostgresStore
     from shared.postgres.token_cache import PostgresTokenCache
+    from shared.sealing import KeyRing
     from shared.settings import Group
     from shared.storage.queues import StorageQueues
 
@@ -90,6 +91,15 @@ def database() -> Database:
 
     settings = _load(DatabaseSettings)
     return Database(settings.url.get_secret_value(), pooler=settings.pooler)
+
+
+@_once
+def key_ring() -> KeyRing:
+    """What seals payloads and the service account's sign-in."""
+    from shared.sealing import KeyRing
+    from shared.settings import EncryptionSettings
+
+    return KeyRing(*map(base64.b64decode, _load(EncryptionSettings).keys))
 
 
 @_once
@@ -423,9 +433,8 @@ def _token_cache() -> PostgresTokenCache:
 
 def _cache_cipher() -> CacheCipher:
     from shared.graph.token_cache import CacheCipher
-    from shared.settings import EncryptionSettings
 
-    return CacheCipher(base64.b64decode(_load(EncryptionSettings).key.get_secret_value()))
+    return CacheCipher(key_ring())
 
 
 def _handler_for(queue: str) -> Handler:
@@ -452,11 +461,11 @@ def _wait_for_settings(_job: Job, _payload: Any, _context: Context) -> Deferred:
 def _load(group: type[G]) -> G:
     """Read a group of settings, and hide its secrets from the logs from now on."""
     from shared import logs
-    from shared.settings import load, secret_values
+    from shared.settings import load
 
     logs.start()
     settings = load(group)
-    logs.start(secret_values(settings))
+    logs.start(settings.secrets())
     return settings
 
 

@@ -44,11 +44,24 @@ def _long_enough(value: SecretStr) -> SecretStr:
 def _encryption_key(value: SecretStr) -> SecretStr:
     try:
         size = len(base64.b64decode(value.get_secret_value(), validate=True))
-    except binascii.Error:
+    except (binascii.Error, ValueError):
         raise ValueError("it is not base64") from None
     if size != ENCRYPTION_KEY_BYTES:
         raise ValueError(f"it holds {size} bytes, not {ENCRYPTION_KEY_BYTES}")
     return value
+
+
+def _encryption_keys(value: SecretStr) -> SecretStr:
+    for number, key in enumerate(_listed(value), 1):
+        try:
+            _encryption_key(SecretStr(key))
+        except ValueError as error:
+            raise ValueError(f"key {number}: {error}") from None
+    return value
+
+
+def _listed(value: SecretStr) -> list[str]:
+    return [part.strip() for part in value.get_secret_value().split(",")]
 
 
 def _web_address(value: str) -> str:
@@ -60,6 +73,7 @@ def _web_address(value: str) -> str:
 Secret = Annotated[SecretStr, BeforeValidator(_resolved)]
 Key = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
 EncryptionKey = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_key)]
+EncryptionKeys = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_keys)]
 Address = Annotated[str, AfterValidator(_web_address)]
 
 
@@ -69,6 +83,11 @@ class Group(BaseSettings):
     model_config = SettingsConfigDict(
         case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, str_strip_whitespace=True
     )
+
+    def secrets(self) -> list[str]:
+        """The secret values, for the logs to hide."""
+        values: Mapping[str, Any] = dict(self)
+        return [value.get_secret_value() for value in values.values() if isinstance(value, SecretStr)]
 
 
 class DatabaseSettings(Group):
@@ -183,11 +202,24 @@ class SubscriptionSettings(Group):
 
 
 class EncryptionSettings(Group):
-    """What seals the service account's sign-in."""
+    """What seals the payloads of jobs and the service account's sign-in."""
 
     key: EncryptionKey = Field(
         alias="ENCRYPTION_KEY", description="32 random bytes in base64; `openssl rand -base64 32` makes one"
     )
+    previous_keys: EncryptionKeys | None = Field(
+        None,
+        alias="ENCRYPTION_KEYS_PREVIOUS",
+        description="other keys of the same form, separated by commas: they open what they sealed, and seal nothing",
+    )
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys in base64, the current one first."""
+        return [self.key.get_secret_value(), *(_listed(self.previous_keys) if self.previous_keys else ())]
+
+    def secrets(self) -> list[str]:
+        return self.keys
 
 
 class OperatorSettings(Group):
@@ -236,12 +268,6 @@ def problems() -> list[Problem]:
         except SettingsError as error:
             found.extend(error.problems)
     return found
-
-
-def secret_values(group: Group) -> list[str]:
-    """The secrets in a group, for the logs to hide."""
-    values: Mapping[str, Any] = dict(group)
-    return [value.get_secret_value() for value in values.values() if isinstance(value, SecretStr)]
 
 
 def _problems(group: type[Group], error: ValidationError) -> list[Problem]:

@@ -23,7 +23,8 @@ from msal.exceptions import MsalServiceError
 from shared.graph.errors import SignInRequired, TokenFailure, TokenRefused, TokenUnavailable
 from shared.graph.retry_after import retry_after
 from shared.graph.session import GraphSession
-from shared.graph.token_cache import CacheCipher, CannotOpenError, StoredCache, TokenCacheStore
+from shared.graph.token_cache import CacheCipher, StoredCache, TokenCacheStore
+from shared.sealing import CannotOpenError
 
 APPLICATION_SCOPES = ["https://graph.microsoft.com/.default"]
 #: What the service account must have consented to: send, and read back what it may have sent.

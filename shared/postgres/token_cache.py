@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from shared.graph.token_cache import Sealed, StoredCache
+from shared.graph.token_cache import StoredCache
 from shared.postgres.pool import Database
+from shared.sealing import Sealed
 
 
 class PostgresTokenCache:

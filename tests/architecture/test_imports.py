@@ -33,10 +33,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.logs": (),
     "shared.access": (),
     "shared.engine": ("shared.engine",),
-    "shared.graph": ("shared.graph",),
+    "shared.sealing": (),
+    "shared.graph": ("shared.graph", "shared.sealing"),
     "shared.handlers": ("shared.handlers", "shared.engine", "shared.graph"),
     "shared.monitoring": ("shared.monitoring", "shared.engine", "shared.settings_errors"),
-    "shared.postgres": ("shared.postgres", "shared.engine", "shared.handlers", "shared.graph"),
+    "shared.postgres": ("shared.postgres", "shared.engine", "shared.handlers", "shared.graph", "shared.sealing"),
     "shared.storage": ("shared.storage", "shared.engine"),
 }
 #: Libraries that only their adapters know.
@@ -49,6 +50,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "requests": ("shared.graph", "shared.storage"),
     "pydantic_settings": ("shared.settings",),
     "cronsim": ("shared.engine.cron",),
+    "cryptography": ("shared.sealing",),
 }
 
 

@@ -25,9 +25,10 @@ from shared.graph.mail import MailClient
 from shared.graph.session import GraphSession
 from shared.graph.subscriptions import SubscriptionClient
 from shared.graph.teams import TeamsClient
-from shared.graph.token_cache import CacheCipher, Sealed, StoredCache
+from shared.graph.token_cache import CacheCipher, StoredCache
 from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
 from shared.handlers.services import Communication
+from shared.sealing import KeyRing, Sealed
 
 DISPATCH = "dispatch@fleet.example"
 DRIVER = "alex.driver@fleet.example"
@@ -203,7 +204,7 @@ def graph(server: FakeGraph) -> FakeGraph:
 
 @pytest.fixture
 def cipher() -> CacheCipher:
-    return CacheCipher(KEY)
+    return CacheCipher(KeyRing(KEY))
 
 
 @pytest.fixture

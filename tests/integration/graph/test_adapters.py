@@ -12,12 +12,13 @@ import psycopg
 import pytest
 
 from shared.graph.subscriptions import SubscriptionRecord
-from shared.graph.token_cache import CacheCipher, Sealed
+from shared.graph.token_cache import CacheCipher
 from shared.handlers.services import AttachmentRecord, Communication
 from shared.postgres.communications import PostgresCommunications
 from shared.postgres.pool import Database
 from shared.postgres.subscriptions import PostgresSubscriptions
 from shared.postgres.token_cache import PostgresTokenCache
+from shared.sealing import KeyRing, Sealed
 from tests.integration.graph.conftest import KEY
 
 MESSAGE = Communication(
@@ -111,7 +112,7 @@ def test_a_deletion_is_noted_once_and_keeps_the_text(log: PostgresCommunications
 
 def test_a_token_cache_is_replaced_only_by_who_knows_its_version(database: Database) -> None:
     store = PostgresTokenCache(database)
-    cipher = CacheCipher(KEY)
+    cipher = CacheCipher(KeyRing(KEY))
     first, second = cipher.seal("Queue@fleet.example", b"1"), cipher.seal("queue@fleet.example", b"2")
     assert store.load("queue@fleet.example") is None
     assert store.save("Queue@fleet.example", first, None)

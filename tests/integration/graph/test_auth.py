@@ -14,6 +14,7 @@ from shared.graph.auth import AppTokens, DelegatedTokens
 from shared.graph.errors import SignInRequired, TokenRefused, TokenUnavailable
 from shared.graph.session import GraphSession
 from shared.graph.token_cache import CacheCipher
+from shared.sealing import KeyRing
 from tests.integration.graph.conftest import DRIVER, KEY, SERVICE, MemoryStore, Wired, sign_in_service
 
 
@@ -24,7 +25,7 @@ def token_requests(wired: Wired) -> int:
 def worker(wired: Wired, store: MemoryStore | None = None, key: bytes = KEY) -> DelegatedTokens:
     """The tokens of another process."""
     return DelegatedTokens(
-        wired.application, wired.session, account=SERVICE, store=store or wired.store, cipher=CacheCipher(key)
+        wired.application, wired.session, account=SERVICE, store=store or wired.store, cipher=CacheCipher(KeyRing(key))
     )
 
 

@@ -16,6 +16,7 @@ from shared.handlers.outlook_inbound import MailReference
 from shared.handlers.outlook_outbound import Mail
 from shared.handlers.teams_inbound import ChatMessageReference
 from shared.handlers.teams_outbound import TeamsMessage
+from shared.sealing import KeyRing
 from tests.integration.graph.conftest import CHANNEL, CHAT, DISPATCH, DRIVER, DRIVER_ID, SERVICE, TEAM, Wired
 
 
@@ -186,7 +187,7 @@ def test_our_own_chat_message_is_ignored_so_that_nothing_answers_itself(wired: W
 
 
 def test_messages_come_in_although_the_stored_sign_in_does_not_open(wired: Wired) -> None:
-    cipher = CacheCipher(bytes(32))
+    cipher = CacheCipher(KeyRing(bytes(32)))
     tokens = DelegatedTokens(wired.application, wired.session, account=SERVICE, store=wired.store, cipher=cipher)
     graph = GraphClient(wired.session, wired.app_tokens, wired.graph.graph_url)
     wired.teams = TeamsClient(graph, graph, tokens.user_id)

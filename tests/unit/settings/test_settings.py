@@ -22,7 +22,6 @@ from shared.settings import (
     WebhookSettings,
     load,
     problems,
-    secret_values,
 )
 from shared.settings_errors import SettingsError
 
@@ -131,7 +130,19 @@ def test_secrets_show_in_no_representation_and_are_known_to_the_logs() -> None:
     for group in (DatabaseSettings, StorageSettings, WebhookSettings, AdminSettings, GraphSettings, EncryptionSettings):
         settings = load(group)
         assert "hidden" not in repr(settings) + str(settings)
-        assert set(secret_values(settings)) & set(GOOD.values())
+        assert set(settings.secrets()) & set(GOOD.values())
+
+
+def test_the_previous_encryption_keys_are_a_list_and_each_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, older = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"p"))
+    monkeypatch.setenv("ENCRYPTION_KEY", GOOD["ENCRYPTION_KEY"])
+    monkeypatch.setenv("ENCRYPTION_KEYS_PREVIOUS", f"{old}, {older}")
+    settings = load(EncryptionSettings)
+    assert settings.keys == settings.secrets() == [GOOD["ENCRYPTION_KEY"], old, older]
+    monkeypatch.setenv("ENCRYPTION_KEYS_PREVIOUS", f"{old},hidden!")
+    with pytest.raises(SettingsError, match="ENCRYPTION_KEYS_PREVIOUS: key 2: it is not base64") as raised:
+        load(EncryptionSettings)
+    assert "hidden" not in str(raised.value) and old not in str(raised.value)
 
 
 def test_every_field_has_a_name_and_a_remedy() -> None:
