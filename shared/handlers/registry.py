@@ -19,7 +19,7 @@ class QueueSpec:
     """One queue. `carries` says what its messages are: jobs (wake-ups), or Graph notifications as received.
 
     `payload` names a pydantic model, `build` a function from Services to a handler. `closed` is the reason why
-    the queue takes no jobs yet, for the caller to read.
+    the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database.
     """
 
     name: str
@@ -29,6 +29,7 @@ class QueueSpec:
     carries: Literal["jobs", "notifications"] = "jobs"
     priority: int = NORMAL_PRIORITY
     closed: str = ""
+    sealed: bool = False
 
     @property
     def poison(self) -> str:
@@ -53,30 +54,35 @@ QUEUES = _declare(
         "high",
         payload="shared.handlers.teams_outbound:TeamsMessage",
         build="shared.handlers.teams_outbound:build",
+        sealed=True,
     ),
     QueueSpec(
         "outlook-outbound",
         "high",
         payload="shared.handlers.outlook_outbound:Mail",
         build="shared.handlers.outlook_outbound:build",
+        sealed=True,
     ),
     QueueSpec(
         "notifications",
         "high",
         payload="shared.handlers.payloads:Notification",
         closed="it has no sender yet: use teams-outbound or outlook-outbound",
+        sealed=True,
     ),
     QueueSpec(
         "teams-inbound",
         "medium",
         payload="shared.handlers.teams_inbound:ChatMessageReference",
         build="shared.handlers.teams_inbound:build",
+        sealed=True,
     ),
     QueueSpec(
         "outlook-inbound",
         "medium",
         payload="shared.handlers.outlook_inbound:MailReference",
         build="shared.handlers.outlook_inbound:build",
+        sealed=True,
     ),
     QueueSpec(
         "webhooks",
