@@ -46,6 +46,9 @@ SENDERS = 8
 LONGEST_KEY = 200
 LARGEST_PAYLOAD_BYTES = 8 * 1024 * 1024
 LONGEST_DELAY = timedelta(days=3660)
+#: What marks sealed and compressed payloads in the database; no payload of a caller has them.
+SEALED_FIELD = "$sealed"
+ZIP_FIELD = "$zip"
 
 PayloadParser = Callable[[str, str], Any]
 
@@ -211,6 +214,13 @@ def _deadline_problems(job: NewJob) -> list[Problem]:
 
 
 def _payload_text(payload: dict[str, Any]) -> str:
+    problems = [
+        Problem(f"payload.{name}", "this name is taken: it marks sealed and compressed payloads in the database")
+        for name in (SEALED_FIELD, ZIP_FIELD)
+        if isinstance(payload, dict) and name in payload
+    ]
+    if problems:
+        raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems)
     try:
         text = to_json(payload)
     except (TypeError, ValueError, RecursionError) as error:

@@ -268,8 +268,17 @@ def effect_since(attempts: Iterable[Attempt]) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a stored payload cannot be read. `key_id`: of the key that would open it and that this process lacks, so
+    that it may be read later; None: it never can be."""
+
+    reason: str
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job. `payload` is JSON text as stored; `attempt` is 1-based and counts this attempt.
+    """A claimed job. `payload` is JSON text; `attempt` is 1-based and counts this attempt.
 
     `attempts` are the ended ones, oldest first. `lease_token` fences every settlement. `progress` is what an earlier
     attempt saved.
@@ -288,6 +297,7 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     progress: dict[str, Any] | None = None
     batch_id: UUID | None = None
+    unreadable: Unreadable | None = None
 
     def failures(self, error_class: ErrorClass) -> int:
         """How many earlier attempts ended with this class."""

@@ -35,10 +35,12 @@ from shared.engine.job import (
     Renewal,
     Retry,
     Settlement,
+    Unreadable,
 )
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import QueueSettings
 from shared.postgres.pool import Database
+from shared.postgres.sealer import Sealer, of_job
 
 T = TypeVar("T")
 #: A deadlock or a serialisation failure is nobody's fault: the statement runs again, this often.
@@ -48,11 +50,12 @@ CONFLICT_TRIES = 5
 class PostgresStore:
     """See shared.engine.ports.Store. Thread-safe: every call takes a connection of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
         self._database = database
+        self._sealer = sealer or Sealer()
 
     def enqueue(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
-        text = to_json([_new_job_json(job) for job in jobs])
+        text = to_json([_new_job_json(job, self._sealer) for job in jobs])
 
         def call(conn: psycopg.Connection) -> list[Enqueued]:
             rows = conn.execute("select id, created, due from queue.enqueue_many(%s)", (text,))
@@ -69,14 +72,14 @@ class PostgresStore:
                 f"select {_CLAIMED} from queue.claim(%s, %s, %s, %s)",  # noqa: S608 - constant column list
                 (queue, limit, worker, lease),
             ).fetchall()
-            return _jobs(queue, rows)
+            return _jobs(queue, rows, self._sealer)
 
         return self._writing_history(call)
 
     def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
         if not settlements:
             return []
-        text = to_json([_settlement_json(s) for s in settlements])
+        text = to_json([_settlement_json(s, self._sealer) for s in settlements])
 
         def call(conn: psycopg.Connection) -> list[UUID]:
             row = conn.execute("select queue.settle(%s, %s)", (text, only_expired)).fetchone()
@@ -87,14 +90,14 @@ class PostgresStore:
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
     ) -> tuple[list[UUID], list[Job]]:
-        text = to_json([_settlement_json(s) for s in settlements])
+        text = to_json([_settlement_json(s, self._sealer) for s in settlements])
 
         def call(conn: psycopg.Connection) -> tuple[list[UUID], list[Job]]:
             rows = conn.execute(
                 f"select lost, {_CLAIMED} from queue.settle_and_claim(%s, %s, %s, %s, %s)",  # noqa: S608
                 (text, queue, limit, worker, lease),
             ).fetchall()
-            return list(rows[0][0]), _jobs(queue, [row[1:] for row in rows[1:]])
+            return list(rows[0][0]), _jobs(queue, [row[1:] for row in rows[1:]], self._sealer)
 
         return self._writing_history(call)
 
@@ -160,7 +163,7 @@ class PostgresStore:
         def call(conn: psycopg.Connection) -> JobRecord | None:
             with conn.cursor(row_factory=namedtuple_row) as cursor:
                 row = cursor.execute("select * from queue.jobs where id = %s", (job_id,)).fetchone()
-            return _record(row) if row is not None else None
+            return _record(row, self._sealer) if row is not None else None
 
         return self._call(call)
 
@@ -196,7 +199,7 @@ class PostgresStore:
         return bool(self._call(lambda conn: _scalar(conn, "select queue.bury(%s, %s, %s, %s)", *arguments)))
 
     def bury_job(self, job: NewJob, reason: str, source: str) -> UUID | None:
-        text = to_json(_new_job_json(job))
+        text = to_json(_new_job_json(job, self._sealer))
         arguments = (text, clean_text(reason), source)
         new: UUID | None = self._writing_history(
             lambda conn: _scalar(conn, "select queue.bury_job(%s, %s, %s)", *arguments)
@@ -257,12 +260,13 @@ def _scalar(conn: psycopg.Connection, statement: str, *arguments: object) -> Any
     return row[0] if row else None
 
 
-def _jobs(queue: str, rows: Sequence[Sequence[Any]]) -> list[Job]:
+def _jobs(queue: str, rows: Sequence[Sequence[Any]], sealer: Sealer) -> list[Job]:
     """RETURNING gives rows in no order: best first again."""
-    return [_job(queue, row) for row in sorted(rows, key=lambda row: (row[1], row[2], row[0]))]
+    return [_job(queue, row, sealer) for row in sorted(rows, key=lambda row: (row[1], row[2], row[0]))]
 
 
-def _job(queue: str, row: Sequence[Any]) -> Job:
+def _job(queue: str, row: Sequence[Any], sealer: Sealer | None = None) -> Job:
+    """Without a sealer the payload stays as stored: who only settles does not read it."""
     (
         job_id,
         priority,
@@ -276,10 +280,11 @@ def _job(queue: str, row: Sequence[Any]) -> Job:
         attempts,
         payload,
     ) = row
+    opened = sealer.open_text(of_job(queue, redrive_of or job_id), payload) if sealer is not None else payload
     return Job(
         id=job_id,
         queue=queue,
-        payload=payload,
+        payload=payload if isinstance(opened, Unreadable) else opened,
         attempt=attempt,
         priority=priority,
         lease_token=token,
@@ -288,6 +293,7 @@ def _job(queue: str, row: Sequence[Any]) -> Job:
         redrive_of=redrive_of,
         inherited_effect_since=since,
         attempts=_attempts(json.loads(attempts)) if attempts else (),
+        unreadable=opened if isinstance(opened, Unreadable) else None,
     )
 
 
@@ -307,14 +313,14 @@ def _attempts(entries: list[dict[str, Any]] | None) -> tuple[Attempt, ...]:
     )
 
 
-def _record(row: Any) -> JobRecord:
+def _record(row: Any, sealer: Sealer) -> JobRecord:
     return JobRecord(
         id=row.id,
         queue=row.queue,
         state=JobState(row.state),
         priority=row.priority,
         attempt=row.attempt,
-        payload=row.payload,
+        payload=sealer.show(of_job(row.queue, row.redrive_of or row.id), row.payload),
         enqueued_at=row.enqueued_at,
         run_at=row.run_at,
         attempts=_attempts(row.attempts),
@@ -332,9 +338,9 @@ def _record(row: Any) -> JobRecord:
     )
 
 
-def _new_job_json(job: NewJob) -> dict[str, Any]:
+def _new_job_json(job: NewJob, sealer: Sealer) -> dict[str, Any]:
     """Without what is not given: for a bulk of bare jobs that is a third of the text and of the time."""
-    given: dict[str, Any] = {"queue": job.queue, "payload": job.payload}
+    given: dict[str, Any] = {"queue": job.queue} | sealer.new_row(job)
     if job.priority is not None:
         given["priority"] = job.priority
     if job.run_at is not None:
@@ -356,21 +362,21 @@ def _new_job_json(job: NewJob) -> dict[str, Any]:
     return given
 
 
-def _settlement_json(settlement: Settlement) -> dict[str, Any]:
+def _settlement_json(settlement: Settlement, sealer: Sealer) -> dict[str, Any]:
     head: dict[str, Any] = {"id": str(settlement.job_id), "token": str(settlement.lease_token)}
     if settlement.details:
         head["details"] = settlement.details
-    return head | _outcome_json(settlement.outcome, settlement.details)
+    return head | _outcome_json(settlement.outcome, settlement.details, sealer)
 
 
-def _outcome_json(outcome: Outcome, details: dict[str, Any]) -> dict[str, Any]:
+def _outcome_json(outcome: Outcome, details: dict[str, Any], sealer: Sealer) -> dict[str, Any]:
     match outcome:
         case Completed():
             done: dict[str, Any] = {"outcome": "completed"}
             if outcome.result is not None:
                 done["result"] = outcome.result
             if outcome.follow_ups:
-                done["follow_ups"] = [_new_job_json(job) for job in outcome.follow_ups]
+                done["follow_ups"] = [_new_job_json(job, sealer) for job in outcome.follow_ups]
             return done
         case Retry() | Dead():
             failure = outcome.failure

@@ -10,6 +10,7 @@ import psycopg
 from shared.engine.json_text import to_json
 from shared.handlers.webhooks import Event, EventRefusedError, Recorded
 from shared.postgres.pool import Database
+from shared.postgres.sealer import Sealer
 
 # Two hosts with the same event meet at the job's idempotency key: one inserts it, the other waits there and then
 # finds it, so that the job exists once; the event's own key is unique as well. Keys are inserted in order in both
@@ -52,12 +53,13 @@ select n.dedupe_key, case when j.created then n.job ->> 'queue' end, case when j
 class PostgresWebhookEvents:
     """See shared.handlers.webhooks.WebhookEvents."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
         self._database = database
+        self._sealer = sealer or Sealer()
 
     def record(self, events: Sequence[Event]) -> list[Recorded]:
         try:
-            text = to_json([_event_json(event) for event in events])
+            text = to_json([_event_json(event, self._sealer) for event in events])
             with self._database.connection() as conn:
                 rows = conn.execute(_RECORD, {"events": text}).fetchall()
         except (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError) as error:
@@ -65,7 +67,7 @@ class PostgresWebhookEvents:
         return [Recorded(*row) for row in rows]
 
 
-def _event_json(event: Event) -> dict[str, Any]:
+def _event_json(event: Event, sealer: Sealer) -> dict[str, Any]:
     job = event.job
     return {
         "dedupe_key": event.dedupe_key,
@@ -79,8 +81,8 @@ def _event_json(event: Event) -> dict[str, Any]:
         "raw": event.raw,
         "job": job
         and {
+            **sealer.new_row(job),
             "queue": job.queue,
-            "payload": job.payload,
             "idempotency_key": job.idempotency_key,
             "correlation_id": job.correlation_id,
         },
