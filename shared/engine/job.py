@@ -7,9 +7,10 @@
        │                           └─────────┤
        └─────────► ready                     └───► cancelled
 
-`scheduled`, `waiting` and `ready` may also end as `cancelled`, or as `dead` when their deadline passes; a `ready`
-job that is rescheduled is `scheduled` again. TRANSITIONS is this drawing; a test compares
-it with the table in docs/explanation/architecture.md and with what the store really does.
+`scheduled`, `waiting` and `ready` may also end as `cancelled`, or as `dead` when their deadline passes or a job that
+they depend on fails. A `ready` job that a key or a limit holds back is `waiting`; one that is rescheduled is
+`scheduled` again, and so is a `waiting` one whose dependencies end before its time. TRANSITIONS is this drawing; a test
+compares it with the table in docs/explanation/architecture.md and with what the store really does.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ ENDED = frozenset({JobState.COMPLETED, JobState.DEAD, JobState.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.SCHEDULED: frozenset({JobState.READY, JobState.WAITING, JobState.CANCELLED, JobState.DEAD}),
-    JobState.WAITING: frozenset({JobState.READY, JobState.CANCELLED, JobState.DEAD}),
-    JobState.READY: frozenset({JobState.ACTIVE, JobState.SCHEDULED, JobState.CANCELLED, JobState.DEAD}),
+    JobState.WAITING: frozenset({JobState.READY, JobState.SCHEDULED, JobState.CANCELLED, JobState.DEAD}),
+    JobState.READY: frozenset(
+        {JobState.ACTIVE, JobState.WAITING, JobState.SCHEDULED, JobState.CANCELLED, JobState.DEAD}
+    ),
     JobState.ACTIVE: frozenset(
         {JobState.COMPLETED, JobState.SCHEDULED, JobState.READY, JobState.DEAD, JobState.CANCELLED}
     ),

@@ -1,69 +1,53 @@
 """The engine without a database: the same contract (tests/contract runs both), for tests and examples.
 
-One lock, one clock that a test may move, nothing durable.
+One lock, one clock that a test may move, nothing durable. This is the readable model of the engine: what a verb does
+is here, what follows from it in memory_lanes.py, memory_limits.py, memory_unique.py and memory_ends.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared.engine.enqueue import DEAD_LETTERS
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
-    NORMAL_PRIORITY,
-    Attempt,
+    BatchRecord,
     Cancellation,
-    Cancelled,
+    Claimed,
     Completed,
-    Dead,
-    Deferred,
     Enqueued,
-    ErrorClass,
     Job,
     JobRecord,
     JobState,
     Lease,
     NewJob,
     Placed,
-    Released,
     Renewal,
-    Retry,
+    Settled,
     Settlement,
+    Singleton,
     effect_since,
 )
 from shared.engine.json_text import clean_text, to_json
-from shared.engine.ports import QueueSettings
+from shared.engine.memory_attempts import Attempts, as_job
+from shared.engine.memory_ends import Ends
+from shared.engine.memory_intake import Intake
+from shared.engine.memory_lanes import Lanes
+from shared.engine.memory_limits import check_limits
+from shared.engine.memory_queue_limits import QueueLimits
+from shared.engine.memory_state import HeldBy, Letter, Row, State
+from shared.engine.memory_unique import UniqueKeys, singleton_problem
+from shared.engine.ports import Limits, QueueSettings
 
-#: States that a job can be cancelled in, and that its deadline ends.
-WAITS = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
-
-
-@dataclass(slots=True)
-class _Row:
-    record: JobRecord
-    order: int
-    token: UUID | None = None
-    started_at: datetime | None = None
-    effect_since: datetime | None = None
-
-
-@dataclass(slots=True)
-class _Letter:
-    id: UUID
-    queue: str
-    message: str
-    job_id: UUID | None = None
-    source: str | None = None
-    body: str | None = None
-    redriven_by: str | None = None
+#: States that an operator may clear.
+CLEARABLE = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
 
 
 @dataclass(slots=True)
@@ -89,65 +73,95 @@ class MemoryStore:
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.queues = {queue: QueueSettings(queue) for queue in queues}
-        self.letters: list[_Letter] = []
-        self._closed = dict(closed or {})
         self._clock = clock or MemoryClock()
-        self._rows: dict[UUID, _Row] = {}
-        self._keys: dict[tuple[str, str], UUID] = {}
+        self._state = State()
+        self._unique = UniqueKeys(self._state, self._clock)
+        self._ends = Ends(self._state, self._clock, lambda job: self._intake.insert(job))
+        self._intake = Intake(self._state, self._clock, self._unique, self._ends, self.queues, closed or {})
+        self._attempts = Attempts(self._state, self._clock, self._ends, self._intake)
+        self._lanes = Lanes(self._state, self._clock, self._limits)
+        self._queue_limits = QueueLimits(self._state, self._clock, self._limits)
         self._turns: dict[str, tuple[UUID, datetime]] = {}
-        self._order = itertools.count()
         self._lock = threading.RLock()
+
+    @property
+    def letters(self) -> list[Letter]:
+        return self._state.letters
 
     def enqueue(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
         if conn is not None:
             raise EnqueueError("the store in memory has no transactions to take part in")
-        with self._lock:
+        with self._changing(), self._all_or_nothing(jobs):
             for job in jobs:
-                self._check(job)
-            return [self._insert(job) for job in jobs]
+                self._intake.check(job)
+            return [self._intake.insert(job) for job in jobs]
 
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
-        with self._lock:
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
+        with self._changing():
             if self.settings(queue).paused:
-                return []
-            self._promote(queue)
-            self._expire_due(queue)
-            token, now = uuid4(), self._clock()
-            ready = [row for row in self._in_state(JobState.READY) if row.record.queue == queue]
-            ready.sort(key=lambda row: (row.record.priority, row.record.run_at, row.order))
-            for row in ready[:limit]:
-                row.token, row.started_at = token, now
-                row.record = replace(
-                    row.record,
-                    state=JobState.ACTIVE,
-                    attempt=row.record.attempt + 1,
-                    lease_until=now + lease,
-                    leased_by=worker,
-                )
-            return [_job(row) for row in ready[:limit]]
+                return Claimed()
+            self._attempts.promote(queue)
+            self._attempts.expire_due(queue)
+            self._conclude()
+            token, taken, may_start, wait = uuid4(), list[Row](), True, None
+            while len(taken) < limit and (best := self._lanes.best(queue)) is not None:
+                may_start, wait = self._queue_limits.may_start(queue, reserve=not taken)
+                if not may_start:
+                    break
+                row = self._lanes.runner(best)
+                held_by = self._lanes.held_by(row)
+                if held_by is None:
+                    self._lanes.take(row)
+                    self._queue_limits.take(queue)
+                    self._attempts.start(row, token, worker, lease)
+                    taken.append(row)
+                else:
+                    self._lanes.hold_back(row, held_by)
+                    if row is not best:
+                        self._lanes.hold_back(best, HeldBy.LANE)
+                    self._lanes.reopen()
+            return Claimed(tuple(map(as_job, taken)), wait if not may_start else self._lanes.wait(queue))
 
-    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
-        with self._lock:
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
+        completed = [each.outcome for each in settlements if isinstance(each.outcome, Completed)]
+        follow_ups = [job for outcome in completed for job in outcome.follow_ups]
+        with self._lock, self._all_or_nothing(follow_ups):
             lost = []
             for settlement in settlements:
-                row = self._rows.get(settlement.job_id)
-                if row is None or row.token != settlement.lease_token or (only_expired and not self._expired(row)):
+                row = self._state.live.get(settlement.job_id)
+                if (
+                    row is None
+                    or row.token != settlement.lease_token
+                    or (only_expired and not self._attempts.is_expired(row))
+                ):
                     lost.append(settlement.job_id)
                 else:
-                    self._end(row, settlement)
-            return lost
+                    self._attempts.end(row, settlement)
+            return Settled(tuple(lost), dict(self._conclude()))
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
-    ) -> tuple[list[UUID], list[Job]]:
+    ) -> tuple[Settled, Claimed]:
         with self._lock:
             return self.settle(settlements), self.claim(queue, limit, worker, lease)
+
+    def save_progress(self, job_id: UUID, lease_token: UUID, progress: dict[str, Any]) -> bool:
+        with self._lock:
+            row = self._state.live.get(job_id)
+            if row is None or row.token != lease_token:
+                return False
+            row.record = replace(row.record, progress=json.loads(to_json(progress)))
+            return True
+
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
+        with self._lock:
+            return self._queue_limits.take_permits(queue, n)
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         with self._lock:
             lost, asked_to_stop = [], []
             for held in leases:
-                row = self._rows.get(held.job_id)
+                row = self._state.live.get(held.job_id)
                 if row is None or row.token != held.token:
                     lost.append(held.job_id)
                 else:
@@ -158,52 +172,58 @@ class MemoryStore:
 
     def expired(self, limit: int) -> list[Job]:
         with self._lock:
-            return [_job(row) for row in self._in_state(JobState.ACTIVE) if self._expired(row)][:limit]
+            return [as_job(row) for row in self._state.rows(JobState.ACTIVE) if self._attempts.is_expired(row)][:limit]
 
     def expire_due(self, limit: int) -> int:
-        with self._lock:
-            return self._expire_due(None, limit)
+        with self._changing():
+            return self._attempts.expire_due(None, limit)
 
     def promote_due(self, limit: int) -> int:
         with self._lock:
-            return self._promote(None, limit)
+            return self._attempts.promote(None, limit)
+
+    def open_due(self, limit: int) -> int:
+        with self._lock:
+            return self._lanes.reopen(limit).total()
+
+    def repair(self) -> int:
+        """Nothing is counted here but what is there: what it finds is a mistake of this module."""
+        with self._lock:
+            return self._lanes.reopen().total() + self._ends.finish().total()
 
     def runnable(self, cap: int) -> Mapping[str, int]:
         with self._lock:
-            counts: dict[str, int] = {}
-            for row in self._in_state(JobState.READY):
-                queue = row.record.queue
-                if not self.settings(queue).paused:
-                    counts[queue] = min(counts.get(queue, 0) + 1, cap)
-            return counts
+            ready = Counter(row.record.queue for row in self._state.rows(JobState.READY))
+            counts = {queue: min(jobs, cap, self._queue_limits.startable(queue)) for queue, jobs in ready.items()}
+            return {queue: jobs for queue, jobs in counts.items() if jobs and not self.settings(queue).paused}
 
     def settings(self, queue: str) -> QueueSettings:
         return self.queues.get(queue, QueueSettings(queue))
 
     def get(self, job_id: UUID) -> JobRecord | None:
         with self._lock:
-            row = self._rows.get(job_id)
+            row = self._state.find(job_id)
             return row.record if row else None
 
     def cancel(self, job_id: UUID) -> Cancellation | None:
-        with self._lock:
-            row = self._rows.get(job_id)
-            if row is not None and row.record.state in WAITS:
-                row.record = replace(row.record, state=JobState.CANCELLED, finished_at=self._clock())
-                return Cancellation.CANCELLED
-            if row is not None and row.record.state is JobState.ACTIVE:
+        with self._changing():
+            row = self._state.live.get(job_id)
+            if row is None:
+                return None
+            if row.state is JobState.ACTIVE:
                 row.record = replace(row.record, stop_requested_at=row.record.stop_requested_at or self._clock())
                 return Cancellation.REQUESTED
-            return None
+            self._ends.end(row, replace(row.record, state=JobState.CANCELLED))
+            return Cancellation.CANCELLED
 
     def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
         if priority is None and run_at is None:
             raise ControlError("priority, run_at: give at least one of the two")
         if priority is not None and not 1 <= priority <= 10:
             raise ControlError("priority: it must be 1 (first) to 10 (last)")
-        with self._lock:
-            row = self._rows.get(job_id)
-            if row is None or row.record.state not in (JobState.READY, JobState.SCHEDULED):
+        with self._changing():
+            row = self._state.live.get(job_id)
+            if row is None or row.state not in (JobState.READY, JobState.SCHEDULED):
                 return None
             record = row.record
             if run_at is not None and record.expires_at is not None and run_at >= record.expires_at:
@@ -216,8 +236,8 @@ class MemoryStore:
 
     def retry_now(self, job_id: UUID) -> Placed | None:
         with self._lock:
-            row = self._rows.get(job_id)
-            if row is None or row.record.state is not JobState.SCHEDULED:
+            row = self._state.live.get(job_id)
+            if row is None or row.state is not JobState.SCHEDULED:
                 return None
             run_at = min(row.record.run_at, self._clock())
             row.record = replace(row.record, state=JobState.READY, run_at=run_at)
@@ -230,48 +250,93 @@ class MemoryStore:
         return self._set_paused(queue, False)
 
     def clear(self, queue: str, confirm: str, states: Sequence[JobState], limit: int) -> int:
-        with self._lock:
+        with self._changing():
             self._must_exist(queue)
             if confirm != queue:
                 raise ControlError(f'confirm: repeat the name "{queue}" to cancel the jobs of this queue')
-            if not states or not set(states) <= {JobState.READY, JobState.SCHEDULED}:
-                raise ControlError("states: they are ready and scheduled")
-            ids = [r.id for r in self.jobs(queue) if r.state in states][:limit]
-            return sum(self.cancel(job_id) is Cancellation.CANCELLED for job_id in ids)
+            if not states or not set(states) <= set(CLEARABLE):
+                raise ControlError("states: they are ready, scheduled and waiting")
+            chosen = [row for state in states for row in self._state.rows(state, queue)][:limit]
+            for row in chosen:
+                self._ends.end(row, replace(row.record, state=JobState.CANCELLED))
+            return len(chosen)
+
+    def set_limits(self, queue: str, limits: Limits) -> None:
+        with self._changing():
+            self._must_exist(queue)
+            check_limits(limits)
+            self.queues[queue] = replace(self.settings(queue), limits=limits)
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
-        with self._lock:
-            letter = next((x for x in self.letters if x.job_id == job_id and x.redriven_by is None), None)
+        with self._changing():
+            letter = self._open_letter(job_id)
             if letter is None:
                 return None
-            old = self._rows[job_id].record
-            letter.redriven_by = by
+            old = self._state.ended[job_id]
+            unique = old.unique if isinstance(old.unique, Singleton) else None
+            if unique is not None and (live := self._unique.live_singleton(old.record.queue, unique.key)):
+                raise ControlError(singleton_problem(live))
+            letter.closed_by = by
             again = NewJob(
-                old.queue,
-                old.payload,
-                old.priority,
-                correlation_id=old.correlation_id,
-                redrive_of=old.redrive_of or job_id,
-                effect_since=self._rows[job_id].effect_since or effect_since(old.attempts),
+                old.record.queue,
+                old.record.payload,
+                old.record.priority,
+                correlation_id=old.record.correlation_id,
+                redrive_of=old.record.redrive_of or job_id,
+                effect_since=old.effect_since or effect_since(old.record.attempts),
+                unique=unique,
+                lane=old.lane,
+                limit_key=old.record.limit_key,
             )
-            return self._insert(again)
+            made = self._intake.insert(again)
+            row = self._state.live[made.id]
+            row.record = replace(row.record, progress=old.record.progress)
+            if (lane := old.record.lane) is not None and self._state.holders.get(lane) == job_id:
+                self._state.holders[lane] = made.id
+            return made
+
+    def discard(self, job_id: UUID, by: str) -> bool:
+        with self._changing():
+            letter = self._open_letter(job_id)
+            if letter is None:
+                return False
+            letter.closed_by = by
+            lane = self._state.ended[job_id].record.lane
+            if lane is not None and self._state.holders.get(lane) == job_id:
+                del self._state.holders[lane]
+            return True
+
+    def create_batch(self, jobs: Sequence[NewJob], callback: NewJob | None) -> tuple[UUID, list[Enqueued]]:
+        with self._changing(), self._state.all_or_nothing():
+            if callback is not None:
+                self._intake.check_callback(callback)
+            batch_id = self._ends.open_batch(callback)
+            members = [replace(job, batch_id=batch_id) for job in jobs]
+            for job in members:
+                self._intake.check(job)
+            return batch_id, [self._intake.insert(job) for job in members]
+
+    def batch(self, batch_id: UUID) -> BatchRecord | None:
+        with self._lock:
+            batch = self._state.batches.get(batch_id)
+            return batch.record if batch else None
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         with self._lock:
             if any(letter.source == source for letter in self.letters):
                 return False
-            self._letter(_Letter(uuid4(), queue, clean_text(reason), source=source, body=clean_text(body)))
+            self._ends.bury(Letter(uuid4(), queue, clean_text(reason), source=source, body=clean_text(body)))
             return True
 
     def bury_job(self, job: NewJob, reason: str, source: str) -> UUID | None:
         with self._lock:
-            self._check(job)
-            made = self._insert(replace(job, idempotency_key=f"message:{source}", run_at=None, delay=None))
+            alone = replace(job, run_at=None, delay=None, unique=None, depends_on=(), batch_id=None)
+            self._intake.check(alone)
+            made = self._intake.insert(replace(alone, idempotency_key=f"message:{source}"))
             if not made.created:
                 return None
-            row = self._rows[made.id]
-            row.record = replace(row.record, state=JobState.DEAD, finished_at=self._clock(), error_message=reason)
-            self._letter(_Letter(uuid4(), job.queue, reason, job_id=made.id))
+            row = self._state.live[made.id]
+            self._ends.die(row, row.record, None, reason)
             return made.id
 
     def take_turn(self, timer: str, at_most: timedelta) -> UUID | None:
@@ -291,22 +356,26 @@ class MemoryStore:
     def jobs(self, queue: str | None = None) -> list[JobRecord]:
         """Every job, in the order of enqueueing."""
         with self._lock:
-            return [row.record for row in self._rows.values() if queue in (None, row.record.queue)]
+            return [row.record for row in self._state.everything() if queue in (None, row.record.queue)]
 
-    def _check(self, job: NewJob) -> None:
-        if job.queue not in self.queues:
-            raise EnqueueError(f'queue "{job.queue}" does not exist')
-        if job.queue in self._closed:
-            raise EnqueueError(f'queue "{job.queue}" takes no jobs: {self._closed[job.queue]}')
-        if job.priority is not None and not 1 <= job.priority <= 10:
-            raise EnqueueError("priority: it must be 1 (first) to 10 (last)")
-        if job.run_at is not None and job.delay is not None:
-            raise EnqueueError("run_at, delay: give one of the two, not both")
-        if job.expires_at is not None and job.expires_in is not None:
-            raise EnqueueError("expires_at, expires_in: give one of the two, not both")
-        too_early = job.expires_at is not None and job.run_at is not None and job.expires_at <= job.run_at
-        if too_early or (job.expires_in is not None and job.expires_in <= (job.delay or timedelta())):
-            raise EnqueueError("expires_at: it must be later than the time that the job may run from")
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Alone; and what the change lets go on goes on with it."""
+        with self._lock:
+            yield
+            self._conclude()
+
+    def _conclude(self) -> Counter[str]:
+        """Finish batches and open keys; returns how many jobs became runnable, per queue."""
+        return self._ends.finish() + self._lanes.reopen()
+
+    def _all_or_nothing(self, jobs: Sequence[NewJob]) -> AbstractContextManager[None]:
+        """Bare jobs are checked before the first is stored; others may be refused in the middle."""
+        bare = all(job.unique is None and not job.depends_on and job.batch_id is None for job in jobs)
+        return nullcontext() if bare else self._state.all_or_nothing()
+
+    def _limits(self, queue: str) -> Limits:
+        return self.settings(queue).limits
 
     def _must_exist(self, queue: str) -> None:
         if queue not in self.queues:
@@ -319,117 +388,8 @@ class MemoryStore:
             self.queues[queue] = replace(self.settings(queue), paused=paused)
             return changed
 
-    def _insert(self, job: NewJob) -> Enqueued:
-        now = self._clock()
-        run_at = job.run_at or now + (job.delay or timedelta())
-        due = run_at <= now and not self.queues.get(job.queue, QueueSettings(job.queue)).paused
-        key = (job.queue, job.idempotency_key) if job.idempotency_key is not None else None
-        if key in self._keys:
-            return Enqueued(self._keys[key], False, due)
-        record = JobRecord(
-            id=uuid4(),
-            queue=job.queue,
-            state=JobState.READY if run_at <= now else JobState.SCHEDULED,
-            priority=job.priority or NORMAL_PRIORITY,
-            attempt=0,
-            payload=json.loads(to_json(job.payload)),
-            enqueued_at=now,
-            run_at=run_at,
-            attempts=(),
-            correlation_id=job.correlation_id,
-            idempotency_key=job.idempotency_key,
-            redrive_of=job.redrive_of,
-            expires_at=job.expires_at or (now + job.expires_in if job.expires_in is not None else None),
-        )
-        self._rows[record.id] = _Row(record, next(self._order), effect_since=job.effect_since)
-        if key is not None:
-            self._keys[key] = record.id
-        return Enqueued(record.id, True, due)
-
-    def _end(self, row: _Row, settlement: Settlement) -> None:
-        outcome, now, record = settlement.outcome, self._clock(), row.record
-        failure = outcome.failure if isinstance(outcome, Retry | Dead) else None
-        entry = Attempt(
-            number=record.attempt,
-            started_at=row.started_at or now,
-            finished_at=now,
-            worker=record.leased_by or "",
-            outcome=type(outcome).__name__.lower(),
-            error_class=failure.error_class if failure else None,
-            message=failure.message if failure else outcome.reason if isinstance(outcome, Cancelled) else None,
-            details=settlement.details | (failure.details if failure else {}),
-        )
-        row.token = row.started_at = None
-        stopped = record.stop_requested_at is not None
-        record = replace(record, lease_until=None, leased_by=None, stop_requested_at=None)
-        uncounted = replace(record, attempt=record.attempt - 1)
-        counted = replace(record, attempts=(*record.attempts, entry))
-        match outcome:
-            case Retry() | Cancelled() if stopped or isinstance(outcome, Cancelled):
-                row.record = replace(counted, state=JobState.CANCELLED, finished_at=now)
-            case Deferred() | Released() if stopped:
-                row.record = replace(uncounted, state=JobState.CANCELLED, finished_at=now)
-            case Retry(failure=failed, delay=delay) if record.expires_at and record.expires_at <= now + delay:
-                reason = f"{_expiry_reason(record.expires_at)} (next attempt); the last one failed: {failed.message}"
-                self._die(row, counted, ErrorClass.EXPIRED, reason)
-            case Completed(result=result, follow_ups=follow_ups):
-                row.record = replace(counted, state=JobState.COMPLETED, finished_at=now, result=result)
-                for job in follow_ups:
-                    self._insert(job)
-            case Dead(failure=failed):
-                self._die(row, counted, failed.error_class, failed.message)
-            case Retry(delay=delay):
-                state = JobState.SCHEDULED if delay else JobState.READY
-                row.record = replace(counted, state=state, run_at=now + delay if delay else record.run_at)
-            case Deferred(delay=delay):
-                row.record = replace(uncounted, state=JobState.SCHEDULED, run_at=now + delay)
-            case Released():
-                row.record = replace(uncounted, state=JobState.READY)
-
-    def _die(self, row: _Row, record: JobRecord, error_class: ErrorClass, message: str) -> None:
-        row.record = replace(
-            record,
-            state=JobState.DEAD,
-            finished_at=self._clock(),
-            error_class=error_class,
-            error_message=message,
-        )
-        self._letter(_Letter(uuid4(), record.queue, message, job_id=record.id))
-
-    def _expire_due(self, queue: str | None, limit: int | None = None) -> int:
-        late = [
-            (row, row.record.expires_at)
-            for row in self._rows.values()
-            if row.record.state in WAITS
-            and queue in (None, row.record.queue)
-            and row.record.expires_at is not None
-            and row.record.expires_at <= self._clock()
-        ]
-        for row, expires_at in late[:limit]:
-            self._die(row, row.record, ErrorClass.EXPIRED, _expiry_reason(expires_at))
-        return len(late[:limit])
-
-    def _letter(self, letter: _Letter) -> None:
-        self.letters.append(letter)
-        if letter.queue != DEAD_LETTERS:
-            self._insert(NewJob(DEAD_LETTERS, {"deadLetterId": str(letter.id)}))
-
-    def _promote(self, queue: str | None, limit: int | None = None) -> int:
-        due = [
-            row
-            for row in self._in_state(JobState.SCHEDULED)
-            if queue in (None, row.record.queue) and row.record.run_at <= self._clock()
-        ]
-        due.sort(key=lambda row: row.record.run_at)
-        for row in due[:limit]:
-            row.record = replace(row.record, state=JobState.READY)
-        return len(due[:limit])
-
-    def _in_state(self, state: JobState) -> list[_Row]:
-        return [row for row in self._rows.values() if row.record.state is state]
-
-    def _expired(self, row: _Row) -> bool:
-        return row.record.lease_until is not None and row.record.lease_until < self._clock()
+    def _open_letter(self, job_id: UUID) -> Letter | None:
+        return next((x for x in self.letters if x.job_id == job_id and x.closed_by is None), None)
 
 
 class MemoryTransport:
@@ -443,28 +403,3 @@ class MemoryTransport:
 
     def visible(self, queue: str, cap: int) -> int:
         return min(cap, sum(name == queue and not delay for name, _, delay in self.sent))
-
-
-def _expiry_reason(expires_at: datetime | None) -> str:
-    if expires_at is None:
-        raise AssertionError("an expired job has a deadline")
-    return f"it had not started by its deadline, {expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _job(row: _Row) -> Job:
-    record = row.record
-    if row.token is None:
-        raise AssertionError("an active job has a token")
-    return Job(
-        id=record.id,
-        queue=record.queue,
-        payload=to_json(record.payload),
-        attempt=record.attempt,
-        priority=record.priority,
-        lease_token=row.token,
-        correlation_id=record.correlation_id,
-        enqueued_at=record.enqueued_at,
-        redrive_of=record.redrive_of,
-        inherited_effect_since=row.effect_since,
-        attempts=record.attempts,
-    )
