@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 
@@ -30,14 +30,17 @@ class _Held:
     length: timedelta
     lost: Event
     stop: Event
-    since: float = field(default_factory=time.monotonic)
+    since: float
 
 
 class Heartbeat:
     """One thread a process, started with the first lease. `beat()` is one round, for tests as well."""
 
-    def __init__(self, store: Store, longest_run: timedelta = LONGEST_RUN) -> None:
+    def __init__(
+        self, store: Store, longest_run: timedelta = LONGEST_RUN, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._monotonic = monotonic
         self._longest_run = longest_run.total_seconds()
         self._held: dict[int, _Held] = {}
         self._changed = threading.Condition()
@@ -47,7 +50,7 @@ class Heartbeat:
     @contextmanager
     def keep(self, job: Job, length: timedelta, lost: Event, stop: Event) -> Iterator[None]:
         """Renew the job's lease while the block runs; set `lost` when another worker has it, `stop` when cancelled."""
-        held = _Held(Lease(job.id, job.lease_token), length, lost, stop)
+        held = _Held(Lease(job.id, job.lease_token), length, lost, stop, self._monotonic())
         with self._changed:
             self._held[id(held)] = held
             if self._thread is None and not self._stopped:
@@ -70,7 +73,7 @@ class Heartbeat:
         """Renew every held lease once; those of handlers that run for too long are left to the rescue."""
         with self._changed:
             held = list(self._held.values())
-        now = time.monotonic()
+        now = self._monotonic()
         by_length: dict[timedelta, list[_Held]] = {}
         for one in held:
             if now - one.since > self._longest_run:
