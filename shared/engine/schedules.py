@@ -19,7 +19,7 @@ from uuid import UUID
 from shared.engine.cron import Cron, CronError, ZoneError, parse_cron, parse_zone
 from shared.engine.enqueue import Producer
 from shared.engine.errors import EnqueueError, PayloadError, Problem
-from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Enqueued, NewJob
+from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Enqueued, NewJob, Unreadable
 from shared.engine.json_text import to_json
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ class CatchUp(StrEnum):
 class Schedule:
     """A row of `scheduled_jobs`. Slots after `planned_from` count; `last_run_at` is when the last job was made.
 
-    `next_run_at` is None until the scheduler has planned a row made in SQL, and while a `problem` keeps it from that.
+    A payload that cannot be opened (`unreadable`) stands here as it is stored. `next_run_at` is None until the
+    scheduler has planned a row made in SQL, and while a `problem` keeps it from that.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Schedule:
     last_run_at: datetime | None = None
     last_job_id: UUID | None = None
     problem: str | None = None
+    unreadable: Unreadable | None = None
 
 
 class Held(Protocol):
@@ -192,6 +194,8 @@ class Schedules:
             if held is None:
                 return None
             schedule = held.schedule
+            if schedule.unreadable is not None:
+                raise PayloadError(schedule.unreadable.reason)
             correlation_id = f"schedule:{name}:now"
             job = NewJob(schedule.queue, schedule.payload, schedule.priority, correlation_id=correlation_id)
             [made] = self._producer.enqueue_many([job], conn=held.conn)
@@ -276,7 +280,11 @@ class Scheduler:
             first = schedule.next_run_at or plan.next_after(schedule.planned_from)
             slots, next_run_at = due_slots(plan, first, held.now, schedule.catch_up, slots_a_pass(schedule.payload))
         except (PayloadError, CronError) as error:
-            self._fail(held, None, error)
+            self._fail(held, None, str(error))
+            return [], []
+        if schedule.unreadable is not None:  # with its key the slots are made up for, as after an outage
+            missing = schedule.unreadable.key_id is not None
+            self._fail(held, first if missing else following, schedule.unreadable.reason)
             return [], []
         if first < held.now - ON_TIME:
             log.warning("schedule.was_late", extra={"schedule": schedule.name, "since": first.isoformat()})
@@ -285,7 +293,7 @@ class Scheduler:
             with held.undoing():
                 made = self._producer.enqueue_many(asked, conn=held.conn)
         except EnqueueError as error:
-            self._fail(held, following, error)
+            self._fail(held, following, str(error))
             return [], []
         self._save_success(held, next_run_at, made)
         return asked, made
@@ -300,8 +308,8 @@ class Scheduler:
         held.resolve_alert()
         log.info("schedule.ran", extra={"schedule": held.schedule.name, "jobs": sum(one.created for one in made)})
 
-    def _fail(self, held: Held, next_run_at: datetime | None, error: Exception) -> None:
-        schedule, reason = held.schedule, str(error)
+    def _fail(self, held: Held, next_run_at: datetime | None, reason: str) -> None:
+        schedule = held.schedule
         log.error("schedule.failed", extra={"schedule": schedule.name, "queue": schedule.queue, "error": reason})
         held.save(replace(schedule, next_run_at=next_run_at, problem=reason))
         details = {"schedule": schedule.name, "queue": schedule.queue, "lastMessage": reason}

@@ -38,6 +38,7 @@ from shared.engine.job import (
     Released,
     Retry,
     Settlement,
+    Unreadable,
 )
 from shared.engine.json_text import to_json
 from shared.engine.ports import QueueSettings, Store
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 #: A wake-up is not worked on for longer; what is left goes back as a new one, so that a shutdown waits little.
 TIME_BUDGET = timedelta(seconds=60)
+#: A job whose payload was sealed with a key that is not here yet waits for so long, and does not die of it.
+MISSING_KEY_PAUSE = timedelta(minutes=1)
 #: A settlement that meets a failing database is tried again this often before the lease decides.
 SETTLE_TRIES = 3
 
@@ -71,6 +74,8 @@ class Worker:
         random: Random,
         worker_id: str,
         heartbeat: Heartbeat | None = None,
+        on_missing_key: Callable[[str], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._producer = producer
@@ -79,6 +84,8 @@ class Worker:
         self._random = random
         self._worker_id = worker_id
         self._heartbeat = heartbeat or Heartbeat(store)
+        self._on_missing_key = on_missing_key
+        self._monotonic = monotonic
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -88,7 +95,7 @@ class Worker:
     def run(self, queue: str, jobs: int, time_budget: timedelta = TIME_BUDGET) -> Report:
         """Run up to `jobs` jobs of a queue, best first. Raises StoreUnavailableError; leases then run out."""
         settings = self._store.settings(queue)
-        until = time.monotonic() + time_budget.total_seconds()
+        until = self._monotonic() + time_budget.total_seconds()
         report = Report(left=jobs)
         claimed = self._claim(settings, report.left)
         while claimed:
@@ -96,7 +103,7 @@ class Worker:
             report.ran += sum(not isinstance(s.outcome, Released) for s in settlements)
             report.left -= len(claimed)
             batch = {job.id: job for job in claimed}
-            go_on = report.left > 0 and not self._stopping.is_set() and time.monotonic() < until
+            go_on = report.left > 0 and not self._stopping.is_set() and self._monotonic() < until
             lost, claimed = self._settle(settlements, settings, report.left if go_on else 0)
             for job_id in lost:
                 report.lost.append(batch[job_id])
@@ -155,7 +162,7 @@ class Worker:
 
     def _run_one(self, job: Job, context: Context) -> Outcome | None:
         """One attempt; None when the lease was lost, so that there is nothing left to settle."""
-        started = time.monotonic()
+        started = self._monotonic()
         outcome: Outcome
         try:
             outcome = self._handle(job, context)
@@ -171,11 +178,13 @@ class Worker:
             if failure.error_class is ErrorClass.UNKNOWN:
                 log.exception("job.failed_unexpectedly", extra=_ids(job))
             outcome = decide(job, failure, self._random)
-        _log_outcome(job, outcome, time.monotonic() - started)
+        _log_outcome(job, outcome, self._monotonic() - started)
         return outcome
 
     def _handle(self, job: Job, context: Context) -> Completed | Deferred:
         context.checkpoint()  # the jobs before this one of the batch may have taken too long
+        if job.unreadable is not None:
+            return self._put_off(job, job.unreadable)
         payload = self._parse(job.queue, job.payload)
         outcome = self._handler_for(job.queue)(job, payload, context) or Completed()
         if isinstance(outcome, Completed):
@@ -183,6 +192,14 @@ class Worker:
             for follow_up in outcome.follow_ups:
                 self._validate_follow_up(follow_up)
         return outcome
+
+    def _put_off(self, job: Job, unreadable: Unreadable) -> Deferred:
+        if unreadable.key_id is None:
+            raise PayloadError(unreadable.reason)
+        log.error("payload.not_opened", extra=_ids(job) | {"key_id": unreadable.key_id, "error": unreadable.reason})
+        if self._on_missing_key is not None:
+            self._on_missing_key(unreadable.key_id)
+        return Deferred(MISSING_KEY_PAUSE, unreadable.reason)
 
     def _validate_follow_up(self, follow_up: NewJob) -> None:
         """A follow-up that cannot be stored is the handler's mistake, not this job's payload's."""

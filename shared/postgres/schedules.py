@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, LiteralString
@@ -11,9 +11,11 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from shared.engine.errors import PayloadError, Problem
+from shared.engine.job import Unreadable
 from shared.engine.json_text import to_json
 from shared.engine.schedules import CatchUp, Held, Schedule
 from shared.postgres.pool import Database
+from shared.postgres.sealer import Sealer, of_schedule
 
 _COLUMNS: LiteralString = (
     "name, queue, payload, priority, cron, time_zone, catch_up, paused, planned_from, next_run_at, last_run_at,"
@@ -27,9 +29,10 @@ _ADD: LiteralString = (
 )
 _SAVE: LiteralString = """
 update queue.scheduled_jobs
-   set queue = %(queue)s, payload = %(payload)s, priority = %(priority)s, cron = %(cron)s, time_zone = %(time_zone)s,
-       catch_up = %(catch_up)s, paused = %(paused)s, planned_from = %(planned_from)s, next_run_at = %(next_run_at)s,
-       last_run_at = %(last_run_at)s, last_job_id = %(last_job_id)s, problem = %(problem)s
+   set queue = %(queue)s, payload = coalesce(%(payload)s, payload), priority = %(priority)s, cron = %(cron)s,
+       time_zone = %(time_zone)s, catch_up = %(catch_up)s, paused = %(paused)s, planned_from = %(planned_from)s,
+       next_run_at = %(next_run_at)s, last_run_at = %(last_run_at)s, last_job_id = %(last_job_id)s,
+       problem = %(problem)s
  where name = %(name)s
 """
 _RAISE: LiteralString = """
@@ -43,8 +46,11 @@ on conflict (alert_key) where resolved_at is null do update
 class PostgresSchedules:
     """See shared.engine.schedules.ScheduleStore. `clock` is the SQL that says what time it is; tests have their own."""
 
-    def __init__(self, database: Database, clock: LiteralString = "clock_timestamp()") -> None:
+    def __init__(
+        self, database: Database, sealer: Sealer | None = None, clock: LiteralString = "clock_timestamp()"
+    ) -> None:
         self._database = database
+        self._sealer = sealer or Sealer()
         self._clock = clock
 
     def next_due(self, after: str) -> AbstractContextManager[Held | None]:
@@ -75,7 +81,7 @@ class PostgresSchedules:
     def add(self, schedule: Schedule) -> bool:
         try:
             with self._database.connection() as conn:
-                return conn.execute(_ADD, _values(schedule)).rowcount == 1
+                return conn.execute(_ADD, _values(schedule, self._payload(schedule))).rowcount == 1
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.ForeignKeyViolation) as error:
             raise _refused(error) from error
 
@@ -87,30 +93,39 @@ class PostgresSchedules:
     def list(self) -> Sequence[Schedule]:
         with self._database.connection() as conn, conn.cursor(row_factory=namedtuple_row) as cursor:
             rows = cursor.execute(f"select {_COLUMNS} from queue.scheduled_jobs order by name").fetchall()  # noqa: S608
-        return [_schedule(row) for row in rows]
+        return [_schedule(row, self._sealer) for row in rows]
 
     @contextmanager
     def _held(self, statement: LiteralString, name: str) -> Iterator[Held | None]:
         with self._database.transaction() as conn:
             with conn.cursor(row_factory=namedtuple_row) as cursor:
                 row: Any = cursor.execute(statement, (name,)).fetchone()
-            yield _Held(conn, _schedule(row), row.now) if row is not None else None
+            yield _Held(conn, _schedule(row, self._sealer), row.now, self._payload) if row is not None else None
+
+    def _payload(self, schedule: Schedule) -> str:
+        return to_json(self._sealer.seal(schedule.queue, of_schedule(schedule.name), schedule.payload))
 
 
 class _Held:
     """See shared.engine.schedules.Held."""
 
-    def __init__(self, conn: psycopg.Connection, schedule: Schedule, now: datetime) -> None:
+    def __init__(
+        self, conn: psycopg.Connection, schedule: Schedule, now: datetime, stored: Callable[[Schedule], str]
+    ) -> None:
         self.conn = conn
         self.schedule = schedule
         self.now = now
+        self._stored = stored
 
     def undoing(self) -> AbstractContextManager[object]:
         return self.conn.transaction()
 
     def save(self, schedule: Schedule) -> None:
+        old = self.schedule  # what has not changed stays as it is sealed, and as it is when it does not open
+        is_same = (schedule.queue, schedule.payload) == (old.queue, old.payload)
+        values = _values(schedule, None if is_same else self._stored(schedule))
         try:
-            self.conn.execute(_SAVE, _values(schedule))
+            self.conn.execute(_SAVE, values)
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.ForeignKeyViolation) as error:
             raise _refused(error) from error
 
@@ -132,11 +147,11 @@ def _alert_key(name: str) -> str:
     return f"schedule:{name}"
 
 
-def _values(schedule: Schedule) -> dict[str, Any]:
+def _values(schedule: Schedule, payload: str | None) -> dict[str, Any]:
     return {
         "name": schedule.name,
         "queue": schedule.queue,
-        "payload": to_json(schedule.payload),
+        "payload": payload,
         "priority": schedule.priority,
         "cron": schedule.cron,
         "time_zone": schedule.time_zone,
@@ -150,11 +165,12 @@ def _values(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _schedule(row: Any) -> Schedule:
+def _schedule(row: Any, sealer: Sealer) -> Schedule:
+    opened = sealer.open(of_schedule(row.name), row.payload)
     return Schedule(
         name=row.name,
         queue=row.queue,
-        payload=row.payload,
+        payload=row.payload if isinstance(opened, Unreadable) else opened,
         cron=row.cron,
         time_zone=row.time_zone,
         priority=row.priority,
@@ -165,6 +181,7 @@ def _schedule(row: Any) -> Schedule:
         last_run_at=row.last_run_at,
         last_job_id=row.last_job_id,
         problem=row.problem,
+        unreadable=opened if isinstance(opened, Unreadable) else None,
     )
 
 

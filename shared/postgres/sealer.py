@@ -83,15 +83,19 @@ class Sealer:
         value = json.loads(text)
         return self._open(bound_to, value) if _is_envelope(value) else text
 
-    def show(self, bound_to: bytes, value: dict[str, Any]) -> dict[str, Any]:
-        """The payload for a person to read; what cannot be opened is shown as it is, with the problem."""
+    def open(self, bound_to: bytes, value: dict[str, Any]) -> dict[str, Any] | Unreadable:
         if not _is_envelope(value):
             return value
         opened = self._open(bound_to, value)
         if isinstance(opened, Unreadable):
-            return value | {"problem": opened.reason}
+            return opened
         payload: dict[str, Any] = json.loads(opened)
         return payload
+
+    def show(self, bound_to: bytes, value: dict[str, Any]) -> dict[str, Any]:
+        """The payload for a person to read; what cannot be opened is shown as it is, with the problem."""
+        opened = self.open(bound_to, value)
+        return value | {"problem": opened.reason} if isinstance(opened, Unreadable) else opened
 
     def _open(self, bound_to: bytes, value: dict[str, Any]) -> str | Unreadable:
         try:
