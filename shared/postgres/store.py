@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,31 +17,25 @@ from psycopg.rows import namedtuple_row
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     MAY_HAVE_TAKEN_EFFECT,
-    Attempt,
+    BatchRecord,
     Cancellation,
-    Cancelled,
-    Completed,
-    Dead,
-    Deferred,
+    Claimed,
     Enqueued,
-    ErrorClass,
     Job,
     JobRecord,
     JobState,
     Lease,
     NewJob,
-    Outcome,
     Placed,
-    Released,
     Renewal,
-    Retry,
+    Settled,
     Settlement,
-    Unreadable,
 )
 from shared.engine.json_text import clean_text, to_json
-from shared.engine.ports import QueueSettings
+from shared.engine.ports import Limits, QueueSettings, Rate
+from shared.postgres.job_rows import CLAIMED, new_job_json, read_job, read_jobs, read_record, settlement_json
 from shared.postgres.pool import Database
-from shared.postgres.sealer import Sealer, of_job
+from shared.postgres.sealer import Sealer
 
 T = TypeVar("T")
 #: A deadlock or a serialisation failure is nobody's fault: the statement runs again, this often.
@@ -55,51 +50,57 @@ class PostgresStore:
         self._sealer = sealer or Sealer()
 
     def enqueue(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
-        text = to_json([_new_job_json(job, self._sealer) for job in jobs])
+        text = to_json([new_job_json(one, self._sealer) for one in jobs])
 
         def call(conn: psycopg.Connection) -> list[Enqueued]:
-            rows = conn.execute("select id, created, due from queue.enqueue_many(%s)", (text,))
+            rows = conn.execute("select id, created, due, replaced from queue.add_jobs(%s)", (text,))
             return [Enqueued(*row) for row in rows]
 
-        try:
-            return call(conn) if conn is not None else self._call(call)
-        except psycopg.errors.InvalidParameterValue as error:
-            raise EnqueueError(error.diag.message_primary or str(error)) from error
+        with _refusals(EnqueueError):
+            return call(conn) if conn is not None else self._writing_history(call)
 
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
-        def call(conn: psycopg.Connection) -> list[Job]:
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
+        def call(conn: psycopg.Connection) -> Claimed:
             rows = conn.execute(
-                f"select {_CLAIMED} from queue.claim(%s, %s, %s, %s)",  # noqa: S608 - constant column list
+                f"select wait_seconds, {CLAIMED} from queue.take(%s, %s, %s, %s)",  # noqa: S608 - constant column list
                 (queue, limit, worker, lease),
             ).fetchall()
-            return _jobs(queue, rows, self._sealer)
+            return self._claimed(queue, rows)
 
         return self._writing_history(call)
 
-    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
         if not settlements:
-            return []
-        text = to_json([_settlement_json(s, self._sealer) for s in settlements])
+            return Settled()
+        text = to_json([settlement_json(s, self._sealer) for s in settlements])
 
-        def call(conn: psycopg.Connection) -> list[UUID]:
-            row = conn.execute("select queue.settle(%s, %s)", (text, only_expired)).fetchone()
-            return list(row[0]) if row else []
+        def call(conn: psycopg.Connection) -> Settled:
+            row = conn.execute("select lost, freed from queue.end_attempts(%s, %s)", (text, only_expired)).fetchone()
+            return _settled(row)
 
         return self._writing_history(call)
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
-    ) -> tuple[list[UUID], list[Job]]:
-        text = to_json([_settlement_json(s, self._sealer) for s in settlements])
+    ) -> tuple[Settled, Claimed]:
+        text = to_json([settlement_json(s, self._sealer) for s in settlements])
 
-        def call(conn: psycopg.Connection) -> tuple[list[UUID], list[Job]]:
+        def call(conn: psycopg.Connection) -> tuple[Settled, Claimed]:
             rows = conn.execute(
-                f"select lost, {_CLAIMED} from queue.settle_and_claim(%s, %s, %s, %s, %s)",  # noqa: S608
+                f"select lost, freed, wait_seconds, {CLAIMED} from queue.end_and_take(%s, %s, %s, %s, %s)",  # noqa: S608
                 (text, queue, limit, worker, lease),
             ).fetchall()
-            return list(rows[0][0]), _jobs(queue, [row[1:] for row in rows[1:]], self._sealer)
+            return _settled(rows[0]), self._claimed(queue, [row[2:] for row in rows])
 
         return self._writing_history(call)
+
+    def save_progress(self, job_id: UUID, lease_token: UUID, progress: dict[str, Any]) -> bool:
+        arguments = (job_id, lease_token, to_json(progress))
+        return bool(self._call(lambda conn: _scalar(conn, "select queue.save_progress(%s, %s, %s)", *arguments)))
+
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
+        wait = self._order(lambda conn: _scalar(conn, "select queue.take_permits(%s, %s)", queue, n))
+        return timedelta(seconds=wait) if wait is not None else None
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         ids, tokens = [held.job_id for held in leases], [held.token for held in leases]
@@ -114,11 +115,11 @@ class PostgresStore:
     def expired(self, limit: int) -> list[Job]:
         def call(conn: psycopg.Connection) -> list[Job]:
             rows = conn.execute(
-                f"select queue, {_CLAIMED} from queue.job"  # noqa: S608 - constant column list
+                f"select queue, {CLAIMED} from queue.job"  # noqa: S608 - constant column list
                 " where lease_until < clock_timestamp() order by lease_until limit %s",
                 (limit,),
             ).fetchall()
-            return [_job(row[0], row[1:]) for row in rows]
+            return [read_job(row[0], row[1:]) for row in rows]
 
         return self._call(call)
 
@@ -134,36 +135,41 @@ class PostgresStore:
 
         return self._call(call)
 
-    def runnable(self, cap: int) -> Mapping[str, int]:
-        def call(conn: psycopg.Connection) -> dict[str, int]:
-            rows = conn.execute(
-                "select s.queue, c.jobs from queue.queue_settings s cross join lateral ("
-                "  select count(*)::int as jobs from (select from queue.job j"
-                "   where j.queue = s.queue and j.lease_token is null limit %s) counted) c"
-                " where not s.paused and c.jobs > 0",
-                (cap,),
-            )
-            return dict(rows.fetchall())
+    def open_due(self, limit: int) -> int:
+        return int(self._writing_history(lambda conn: _scalar(conn, "select queue.open_due(%s)", limit)))
 
-        return self._call(call)
+    def repair(self) -> int:
+        return int(self._writing_history(lambda conn: _scalar(conn, "select queue.repair()")))
+
+    def runnable(self, cap: int) -> Mapping[str, int]:
+        return self._call(
+            lambda conn: dict(conn.execute("select queue, jobs from queue.runnable(%s)", (cap,)).fetchall())
+        )
 
     def settings(self, queue: str) -> QueueSettings:
         def call(conn: psycopg.Connection) -> QueueSettings:
             row = conn.execute(
-                "select paused, lease_seconds, wake_size, claim_batch from queue.queue_settings where queue = %s",
+                "select paused, lease_seconds, wake_size, claim_batch, rate_limit, rate_seconds, concurrency,"
+                " key_rate_limit, key_rate_seconds, key_concurrency, job_cost from queue.queue_settings"
+                " where queue = %s",
                 (queue,),
             ).fetchone()
             if row is None:
                 return QueueSettings(queue)
-            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3])
+            limits = Limits(_rate(row[4], row[5]), row[6], _rate(row[7], row[8]), row[9], row[10])
+            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3], limits)
 
         return self._call(call)
 
     def get(self, job_id: UUID) -> JobRecord | None:
         def call(conn: psycopg.Connection) -> JobRecord | None:
             with conn.cursor(row_factory=namedtuple_row) as cursor:
-                row = cursor.execute("select * from queue.jobs where id = %s", (job_id,)).fetchone()
-            return _record(row, self._sealer) if row is not None else None
+                row = cursor.execute(
+                    "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1)"
+                    " as depends_on from queue.jobs j where j.id = %s",
+                    (job_id,),
+                ).fetchone()
+            return read_record(row, self._sealer) if row is not None else None
 
         return self._call(call)
 
@@ -190,16 +196,47 @@ class PostgresStore:
         arguments = (queue, confirm, [state.value for state in states], limit)
         return int(self._order(lambda conn: _scalar(conn, "select queue.clear(%s, %s, %s, %s)", *arguments)))
 
+    def set_limits(self, queue: str, limits: Limits) -> None:
+        text = to_json(limits_json(limits))
+        self._order(lambda conn: conn.execute("select queue.set_limits(%s, %s)", (queue, text)))
+
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
-        new = self._call(lambda conn: _scalar(conn, "select queue.redrive(%s, %s, %s)", job_id, by, _UNCERTAIN))
+        new = self._order(lambda conn: _scalar(conn, "select queue.redrive(%s, %s, %s)", job_id, by, _UNCERTAIN))
         return Enqueued(new, True) if new is not None else None
+
+    def discard(self, job_id: UUID, by: str) -> bool:
+        return bool(self._call(lambda conn: _scalar(conn, "select queue.discard(%s, %s)", job_id, by)))
+
+    def create_batch(self, jobs: Sequence[NewJob], callback: NewJob | None) -> tuple[UUID, list[Enqueued]]:
+        text = to_json([new_job_json(one, self._sealer) for one in jobs])
+        last = to_json(new_job_json(callback, self._sealer)) if callback is not None else None
+
+        def call(conn: psycopg.Connection) -> tuple[UUID, list[Enqueued]]:
+            rows = conn.execute(
+                "select batch_id, id, created, due, replaced from queue.create_batch(%s, %s)", (text, last)
+            ).fetchall()
+            return rows[0][0], [Enqueued(*row[1:]) for row in rows[1:]]
+
+        with _refusals(EnqueueError):
+            return self._writing_history(call)
+
+    def batch(self, batch_id: UUID) -> BatchRecord | None:
+        def call(conn: psycopg.Connection) -> BatchRecord | None:
+            row = conn.execute(
+                "select id, total, completed, dead, cancelled, created_at, finished_at, callback_id"
+                " from queue.batch where id = %s",
+                (batch_id,),
+            ).fetchone()
+            return BatchRecord(*row) if row is not None else None
+
+        return self._call(call)
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         arguments = (queue, clean_text(body), clean_text(reason), source)
         return bool(self._call(lambda conn: _scalar(conn, "select queue.bury(%s, %s, %s, %s)", *arguments)))
 
     def bury_job(self, job: NewJob, reason: str, source: str) -> UUID | None:
-        text = to_json(_new_job_json(job, self._sealer))
+        text = to_json(new_job_json(job, self._sealer))
         arguments = (text, clean_text(reason), source)
         new: UUID | None = self._writing_history(
             lambda conn: _scalar(conn, "select queue.bury_job(%s, %s, %s)", *arguments)
@@ -232,10 +269,14 @@ class PostgresStore:
         raise AssertionError("unreachable")
 
     def _order(self, call: Callable[[psycopg.Connection], T]) -> T:
-        try:
+        with _refusals(ControlError):
             return self._writing_history(call)
-        except psycopg.errors.InvalidParameterValue as error:
-            raise ControlError(error.diag.message_primary or str(error)) from error
+
+    def _claimed(self, queue: str, rows: Sequence[Sequence[Any]]) -> Claimed:
+        """The first row says how long to wait; the others are jobs."""
+        wait = rows[0][0]
+        found = read_jobs(queue, [row[1:] for row in rows[1:]], self._sealer)
+        return Claimed(tuple(found), timedelta(seconds=wait) if wait is not None else None)
 
     def _writing_history(self, call: Callable[[psycopg.Connection], T]) -> T:
         """Run it; when the day's partition is missing (the timer was down for days), make it and run again."""
@@ -249,10 +290,6 @@ class PostgresStore:
 
 
 _UNCERTAIN = sorted(error_class.value for error_class in MAY_HAVE_TAKEN_EFFECT)
-_CLAIMED = (
-    "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, redrive_of, effect_since, attempts::text,"
-    " payload::text"
-)
 
 
 def _scalar(conn: psycopg.Connection, statement: str, *arguments: object) -> Any:
@@ -260,136 +297,33 @@ def _scalar(conn: psycopg.Connection, statement: str, *arguments: object) -> Any
     return row[0] if row else None
 
 
-def _jobs(queue: str, rows: Sequence[Sequence[Any]], sealer: Sealer) -> list[Job]:
-    """RETURNING gives rows in no order: best first again."""
-    return [_job(queue, row, sealer) for row in sorted(rows, key=lambda row: (row[1], row[2], row[0]))]
+def _settled(row: Sequence[Any] | None) -> Settled:
+    if row is None:
+        raise AssertionError("the function gives a row")
+    return Settled(tuple(row[0]), Counter(row[1]))
 
 
-def _job(queue: str, row: Sequence[Any], sealer: Sealer | None = None) -> Job:
-    """Without a sealer the payload stays as stored: who only settles does not read it."""
-    (
-        job_id,
-        priority,
-        _run_at,
-        attempt,
-        token,
-        correlation_id,
-        enqueued_at,
-        redrive_of,
-        since,
-        attempts,
-        payload,
-    ) = row
-    opened = sealer.open_text(of_job(queue, redrive_of or job_id), payload) if sealer is not None else payload
-    return Job(
-        id=job_id,
-        queue=queue,
-        payload=payload if isinstance(opened, Unreadable) else opened,
-        attempt=attempt,
-        priority=priority,
-        lease_token=token,
-        correlation_id=correlation_id,
-        enqueued_at=enqueued_at,
-        redrive_of=redrive_of,
-        inherited_effect_since=since,
-        attempts=_attempts(json.loads(attempts)) if attempts else (),
-        unreadable=opened if isinstance(opened, Unreadable) else None,
-    )
+def _rate(limit: int | None, seconds: float | None) -> Rate | None:
+    return Rate(limit, timedelta(seconds=seconds)) if limit is not None and seconds is not None else None
 
 
-def _attempts(entries: list[dict[str, Any]] | None) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(
-            number=entry["number"],
-            started_at=datetime.fromisoformat(entry["started_at"]),
-            finished_at=datetime.fromisoformat(entry["finished_at"]),
-            worker=entry["worker"],
-            outcome=entry["outcome"],
-            error_class=ErrorClass(entry["error_class"]) if "error_class" in entry else None,
-            message=entry.get("message"),
-            details=entry.get("details", {}),
-        )
-        for entry in entries or ()
-    )
+def limits_json(limits: Limits) -> dict[str, Any]:
+    """What queue.set_limits takes, and the columns of queue_settings."""
+    return {
+        "rate_limit": limits.rate.limit if limits.rate else None,
+        "rate_seconds": limits.rate.window.total_seconds() if limits.rate else None,
+        "concurrency": limits.concurrency,
+        "key_rate_limit": limits.key_rate.limit if limits.key_rate else None,
+        "key_rate_seconds": limits.key_rate.window.total_seconds() if limits.key_rate else None,
+        "key_concurrency": limits.key_concurrency,
+        "job_cost": limits.job_cost,
+    }
 
 
-def _record(row: Any, sealer: Sealer) -> JobRecord:
-    return JobRecord(
-        id=row.id,
-        queue=row.queue,
-        state=JobState(row.state),
-        priority=row.priority,
-        attempt=row.attempt,
-        payload=sealer.show(of_job(row.queue, row.redrive_of or row.id), row.payload),
-        enqueued_at=row.enqueued_at,
-        run_at=row.run_at,
-        attempts=_attempts(row.attempts),
-        correlation_id=row.correlation_id,
-        idempotency_key=row.idempotency_key,
-        result=row.result,
-        error_class=ErrorClass(row.error_class) if row.error_class else None,
-        error_message=row.error_message,
-        finished_at=row.finished_at,
-        lease_until=row.lease_until,
-        leased_by=row.leased_by,
-        redrive_of=row.redrive_of,
-        expires_at=row.expires_at,
-        stop_requested_at=row.stop_requested_at,
-    )
-
-
-def _new_job_json(job: NewJob, sealer: Sealer) -> dict[str, Any]:
-    """Without what is not given: for a bulk of bare jobs that is a third of the text and of the time."""
-    given: dict[str, Any] = {"queue": job.queue} | sealer.new_row(job)
-    if job.priority is not None:
-        given["priority"] = job.priority
-    if job.run_at is not None:
-        given["run_at"] = job.run_at.isoformat()
-    if job.delay is not None:
-        given["delay_seconds"] = job.delay.total_seconds()
-    if job.idempotency_key is not None:
-        given["idempotency_key"] = job.idempotency_key
-    if job.correlation_id is not None:
-        given["correlation_id"] = job.correlation_id
-    if job.redrive_of is not None:
-        given["redrive_of"] = str(job.redrive_of)
-    if job.effect_since is not None:
-        given["effect_since"] = job.effect_since.isoformat()
-    if job.expires_at is not None:
-        given["expires_at"] = job.expires_at.isoformat()
-    if job.expires_in is not None:
-        given["expires_in_seconds"] = job.expires_in.total_seconds()
-    return given
-
-
-def _settlement_json(settlement: Settlement, sealer: Sealer) -> dict[str, Any]:
-    head: dict[str, Any] = {"id": str(settlement.job_id), "token": str(settlement.lease_token)}
-    if settlement.details:
-        head["details"] = settlement.details
-    return head | _outcome_json(settlement.outcome, settlement.details, sealer)
-
-
-def _outcome_json(outcome: Outcome, details: dict[str, Any], sealer: Sealer) -> dict[str, Any]:
-    match outcome:
-        case Completed():
-            done: dict[str, Any] = {"outcome": "completed"}
-            if outcome.result is not None:
-                done["result"] = outcome.result
-            if outcome.follow_ups:
-                done["follow_ups"] = [_new_job_json(job, sealer) for job in outcome.follow_ups]
-            return done
-        case Retry() | Dead():
-            failure = outcome.failure
-            head = {
-                "outcome": "dead" if isinstance(outcome, Dead) else "retry",
-                "error_class": failure.error_class.value,
-                "message": failure.message,
-                "details": details | failure.details or None,
-            }
-            return head | ({"delay_seconds": outcome.delay.total_seconds()} if isinstance(outcome, Retry) else {})
-        case Deferred():
-            return {"outcome": "deferred", "delay_seconds": outcome.delay.total_seconds()}
-        case Released():
-            return {"outcome": "released"}
-        case Cancelled():
-            return {"outcome": "cancelled", "message": outcome.reason}
+@contextmanager
+def _refusals(refusal: type[EnqueueError] | type[ControlError]) -> Iterator[None]:
+    """What the database refuses, as the engine's error."""
+    try:
+        yield
+    except psycopg.errors.InvalidParameterValue as error:
+        raise refusal(error.diag.message_primary or str(error)) from error
