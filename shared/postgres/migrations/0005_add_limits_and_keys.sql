@@ -187,7 +187,7 @@ $$;
 create function queue.limit_key_of(p_payload jsonb, p_scope text, p_fields jsonb)
 returns text
 language plpgsql
-immutable
+immutable strict
 as $$
 declare
     v_parts text;
@@ -1155,6 +1155,7 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := clock_timestamp();
+    v_token uuid := gen_random_uuid();
     v_s record;
     v_key text := 'queue:' || p_queue;
     v_row queue.rate_limit_tracking;
@@ -1267,7 +1268,7 @@ begin
                window_seconds = v_s.rate_seconds
          where t.key = v_key;
     end if;
-    wait_seconds := greatest(0, extract(epoch from v_wait_until - clock_timestamp()));
+    wait_seconds := case when v_wait_until is not null then greatest(0, extract(epoch from v_wait_until - clock_timestamp())) end;
     return next;
     if v_chosen = '{}' then
         return;
