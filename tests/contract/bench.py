@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -11,12 +11,16 @@ import psycopg
 import pytest
 
 from shared.engine.job import (
+    Claimed,
+    Completed,
     ErrorClass,
     Failure,
     Job,
+    JobRecord,
     JobState,
     NewJob,
     Outcome,
+    Retry,
     Settlement,
 )
 from shared.engine.memory import MemoryClock, MemoryStore
@@ -33,12 +37,13 @@ REFUSED = Failure(ErrorClass.VALIDATION, "chatId: unknown", details={"status": 4
 
 @dataclass
 class Bench:
-    """A store, and how to let time pass for its scheduled jobs and leases."""
+    """A store, and how to let time pass for it: for one job, or for everything that has a time."""
 
     store: Store
     make_due: Callable[[UUID], None]
     expire: Callable[[UUID], None]
     pass_deadline: Callable[[UUID], None]
+    pass_time: Callable[[timedelta], None]
 
 
 @pytest.fixture(params=["postgres", "memory"])
@@ -61,7 +66,22 @@ def _postgres(request: pytest.FixtureRequest) -> Bench:
             " select 1 from ready union all select 1 from scheduled",
             {"id": job_id},
         ),
+        pass_time=lambda by: let_time_pass(sql, by),
     )
+
+
+def let_time_pass(sql: psycopg.Connection, by: timedelta) -> None:
+    """Move everything that has a time into the past: what is scheduled, leased, limited, blocked or unique for a while."""
+    for statement in (
+        "update queue.later set run_at = run_at - %(by)s, expires_at = expires_at - %(by)s",
+        "update queue.waiting set run_at = run_at - %(by)s, expires_at = expires_at - %(by)s",
+        "update queue.job set run_at = run_at - %(by)s, lease_until = lease_until - %(by)s, expires_at = expires_at - %(by)s",
+        "update queue.uniqueness set first_at = first_at - %(by)s, until = until - %(by)s",
+        "update queue.rate_limit_tracking set blocked_until = blocked_until - %(by)s, wake_at = wake_at - %(by)s,"
+        " reserved_until = reserved_until - %(by)s,"
+        " bucket = bucket - ceil(extract(epoch from %(by)s) * 20 / window_seconds)::bigint",
+    ):
+        sql.execute(statement.encode(), {"by": by})
 
 
 def _run(sql: psycopg.Connection, statement: str, argument: object) -> None:
@@ -77,7 +97,7 @@ def _memory() -> Bench:
     def advance(_: UUID) -> None:
         clock.advance(timedelta(days=8))
 
-    return Bench(store, advance, advance, advance)
+    return Bench(store, advance, advance, advance, clock.advance)
 
 
 def enqueue(bench: Bench, n: int = 1, **options: object) -> list[UUID]:
@@ -86,14 +106,44 @@ def enqueue(bench: Bench, n: int = 1, **options: object) -> list[UUID]:
 
 
 def claim(bench: Bench, limit: int = 10, queue: str = QUEUE) -> list[Job]:
+    return list(look(bench, limit, queue).jobs)
+
+
+def look(bench: Bench, limit: int = 10, queue: str = QUEUE) -> Claimed:
+    """A claim with all that it answers."""
     return bench.store.claim(queue, limit, "worker-1", LEASE)
 
 
 def settle(bench: Bench, job: Job, outcome: Outcome, **details: object) -> bool:
-    return not bench.store.settle([Settlement(job.id, job.lease_token, outcome, details)])
+    return not bench.store.settle([Settlement(job.id, job.lease_token, outcome, details)]).lost
+
+
+def finish(bench: Bench, *jobs: Job) -> Mapping[str, int]:
+    """Complete jobs; returns how many that made runnable, per queue."""
+    settled = bench.store.settle([Settlement(job.id, job.lease_token, Completed()) for job in jobs])
+    assert settled.lost == ()
+    return settled.freed
+
+
+def block(bench: Bench, job: Job, by: timedelta) -> None:
+    """The peer asked to slow down: the job runs again later, and its limit key is blocked."""
+    asked = Failure(ErrorClass.RATE_LIMIT, "429", retry_after=by)
+    assert bench.store.settle([Settlement(job.id, job.lease_token, Retry(asked, by), block=by)]).lost == ()
+
+
+def record(bench: Bench, job_id: UUID) -> JobRecord:
+    found = bench.store.get(job_id)
+    assert found is not None
+    return found
 
 
 def state(bench: Bench, job_id: UUID) -> JobState:
-    record = bench.store.get(job_id)
-    assert record is not None
-    return record.state
+    return record(bench, job_id).state
+
+
+def states(bench: Bench, job_ids: Iterable[UUID]) -> list[JobState]:
+    return [state(bench, job_id) for job_id in job_ids]
+
+
+def ids(jobs: Iterable[Job]) -> list[UUID]:
+    return [job.id for job in jobs]

@@ -13,6 +13,7 @@ from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     TRANSITIONS,
     Cancellation,
+    Claimed,
     Completed,
     Dead,
     Deferred,
@@ -24,9 +25,10 @@ from shared.engine.job import (
     Released,
     Renewal,
     Retry,
+    Settled,
     Settlement,
 )
-from tests.contract.bench import LEASE, LOST, NO_LEASE, QUEUE, REFUSED, Bench, claim, enqueue, settle, state
+from tests.contract.bench import LEASE, LOST, NO_LEASE, QUEUE, REFUSED, Bench, claim, enqueue, ids, settle, state
 
 # ------------------------------------------------------------------ enqueue
 
@@ -141,7 +143,7 @@ def test_a_pause_lets_running_jobs_end(bench: Bench) -> None:
     [job] = claim(bench, 1)
     bench.store.pause(QUEUE)
     settlements = [Settlement(job.id, job.lease_token, Completed())]
-    assert bench.store.settle_and_claim(settlements, QUEUE, 1, "worker-1", LEASE) == ([], [])
+    assert bench.store.settle_and_claim(settlements, QUEUE, 1, "worker-1", LEASE) == (Settled(), Claimed())
     assert state(bench, job.id) is JobState.COMPLETED
 
 
@@ -166,9 +168,8 @@ def test_I2_a_stale_token_settles_nothing(bench: Bench) -> None:
     enqueue(bench)
     [stale] = claim(bench)
     bench.expire(stale.id)
-    assert (
-        bench.store.settle([Settlement(stale.id, stale.lease_token, Retry(LOST, timedelta()))], only_expired=True) == []
-    )
+    rescue = Settlement(stale.id, stale.lease_token, Retry(LOST, timedelta()))
+    assert bench.store.settle([rescue], only_expired=True).lost == ()
     [fresh] = claim(bench)
     assert not settle(bench, stale, Completed({"by": "stale"}))
     assert settle(bench, fresh, Completed({"by": "fresh"}))
@@ -184,7 +185,7 @@ def test_I2_the_rescue_cannot_take_a_renewed_lease(bench: Bench) -> None:
     [expired] = bench.store.expired(10)
     assert bench.store.renew([Lease(job.id, job.lease_token)], timedelta(days=30)) == Renewal()
     rescue = Settlement(expired.id, expired.lease_token, Retry(LOST, timedelta()))
-    assert bench.store.settle([rescue], only_expired=True) == [job.id]
+    assert bench.store.settle([rescue], only_expired=True).lost == (job.id,)
     assert settle(bench, job, Completed())
 
 
@@ -274,7 +275,7 @@ def test_I6_follow_ups_come_with_the_settlement_or_not_at_all(bench: Bench) -> N
     [job] = claim(bench)
     follow_up = NewJob("outlook-outbound", {"n": 2})
     stale = Settlement(job.id, uuid4(), Completed(follow_ups=(follow_up,)))
-    assert bench.store.settle([stale]) == [job.id]
+    assert bench.store.settle([stale]).lost == (job.id,)
     assert claim(bench, queue="outlook-outbound") == []
     assert settle(bench, job, Completed(follow_ups=(follow_up, follow_up)))
     assert len(claim(bench, queue="outlook-outbound")) == 2
@@ -284,10 +285,10 @@ def test_settle_and_claim_settles_and_takes_the_next(bench: Bench) -> None:
     first, second = enqueue(bench, 2)
     [job] = claim(bench, 1)
     settlements = [Settlement(job.id, job.lease_token, Completed()), Settlement(uuid4(), uuid4(), Completed())]
-    lost, [following] = bench.store.settle_and_claim(settlements, QUEUE, 1, "worker-1", LEASE)
-    assert (lost, following.id) == ([settlements[1].job_id], second)
+    settled, claimed = bench.store.settle_and_claim(settlements, QUEUE, 1, "worker-1", LEASE)
+    assert (settled.lost, ids(claimed.jobs)) == ((settlements[1].job_id,), [second])
     assert state(bench, first) is JobState.COMPLETED
-    assert bench.store.settle_and_claim([], QUEUE, 1, "worker-1", LEASE) == ([], [])
+    assert bench.store.settle_and_claim([], QUEUE, 1, "worker-1", LEASE) == (Settled(), Claimed())
 
 
 def test_one_bad_settlement_does_not_cost_the_others(bench: Bench) -> None:
@@ -295,7 +296,7 @@ def test_one_bad_settlement_does_not_cost_the_others(bench: Bench) -> None:
     jobs = claim(bench, 3)
     settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
     settlements[1] = replace(settlements[1], lease_token=uuid4())
-    assert bench.store.settle(settlements) == [jobs[1].id]
+    assert bench.store.settle(settlements).lost == (jobs[1].id,)
     assert [state(bench, job.id) for job in jobs] == [JobState.COMPLETED, JobState.ACTIVE, JobState.COMPLETED]
 
 
