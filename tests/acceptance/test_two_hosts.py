@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -16,16 +17,21 @@ import requests
 from local.demo import samples
 from local.stack import Stack
 from tests.acceptance.system import System, wait_for
+from tests.pooler import running_stack
 
 JOBS = 40
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEV_HOST", "stand-in")
-        stack = Stack(tmp_path_factory.mktemp("pair"), fast=True, host_processes=2)
-    with stack:
+def pair(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
+    through_pooler = pytestconfig.option.through is not None
+    with ExitStack() as steps:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DEV_HOST", "stand-in")
+            folder = tmp_path_factory.mktemp("pair")
+            stack = steps.enter_context(
+                running_stack(folder, through_pooler=through_pooler, fast=True, host_processes=2)
+            )
         System(stack).prepare()
         yield stack
 

@@ -79,7 +79,7 @@ class CrashingStore(PostgresStore):
 def main(point: str) -> None:
     crash = Crasher(point)
     url = os.environ["DATABASE_URL"]
-    store = CrashingStore(Database(url), crash)
+    store = CrashingStore(Database(url, pooler=os.environ.get("DATABASE_POOLER") == "true"), crash)
     storage = StorageQueues(os.environ["QueueStorage"])  # noqa: SIM112 - the name that the triggers have
     producer = Producer(store, storage, QUEUES, lambda queue, text: text)
     effects = psycopg.connect(url, autocommit=True)

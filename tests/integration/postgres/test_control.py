@@ -26,9 +26,9 @@ from shared.engine.memory import MemoryTransport
 from shared.engine.relay import Relay
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
-from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from tests.integration.postgres.test_concurrency import at_once, until_somebody_waits
+from tests.pooler import open_database
 
 QUEUE = "teams-outbound"
 LEASE = timedelta(seconds=45)
@@ -61,7 +61,7 @@ def test_a_pause_outlives_the_process_and_the_next_migration(database_url: str, 
 
     control.pause(QUEUE)
     migrate(database_url)
-    again = Database(database_url)
+    again = open_database(database_url)
     store = PostgresStore(again)
     store.enqueue([NewJob(QUEUE, {})])
     assert store.settings(QUEUE).paused and store.claim(QUEUE, 1, "w", LEASE) == []

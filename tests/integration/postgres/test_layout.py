@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -87,8 +88,8 @@ def test_hot_tables_are_cleaned_early_and_connections_have_timeouts(
     assert found == [("15s",), ("10s",), ("30s",)]
 
 
-def test_a_pooler_gets_no_start_up_options(database_url: str) -> None:
-    database = Database(database_url, pooler=True)
+def test_a_pooler_gets_no_start_up_options(direct_url: str) -> None:
+    database = Database(direct_url, pooler=True)
     with database.connection() as conn:
         assert conn.execute("select current_setting('statement_timeout')").fetchone() == ("0",)
     database.close()
@@ -232,11 +233,11 @@ def test_retention_forgets_old_notifications_in_small_transactions(
 
 
 @pytest.fixture
-def empty_database(postgres: PostgresServer, database_url: str) -> str:
-    name = database_url.rsplit("/", 1)[1] + "_empty"
+def empty_database(postgres: PostgresServer, database_name: str, address: Callable[[str], str]) -> str:
+    name = f"{database_name}_empty"
     with psycopg.connect(postgres.dsn, autocommit=True) as conn:
         conn.execute(f"create database {name}".encode())
-    return postgres.url(name)
+    return address(name)
 
 
 def test_migrating_twice_changes_nothing(empty_database: str) -> None:

@@ -29,6 +29,7 @@ from shared.postgres import pool
 from shared.postgres.migrate import migrate
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
+from tests.pooler import open_database
 
 QUEUE = "teams-outbound"
 LEASE = timedelta(seconds=45)
@@ -81,8 +82,8 @@ def test_dead_connections_after_a_quiet_night_are_not_handed_out(
     assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
 
 
-def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(database_url: str) -> None:
-    database = Database(database_url, max_size=1)
+def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(direct_url: str) -> None:
+    database = Database(direct_url, max_size=1)
     store = PostgresStore(database)
     store.enqueue([NewJob(QUEUE, {})])
     with database.connection() as conn:
@@ -95,12 +96,12 @@ def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(datab
 
 @pytest.mark.parametrize("timeout", ["lock_timeout", "statement_timeout"])
 def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, timeout: str
+    direct_url: str, monkeypatch: pytest.MonkeyPatch, timeout: str
 ) -> None:
     monkeypatch.setattr(pool, "_TIMEOUTS", f"-c {timeout}=100")
-    database = Database(database_url)
+    database = Database(direct_url)
     store = PostgresStore(database)
-    with psycopg.connect(database_url) as other:
+    with psycopg.connect(direct_url) as other:
         other.execute("lock table queue.job in access exclusive mode")
         with pytest.raises(StoreUnavailableError):
             store.claim(QUEUE, 1, "w", LEASE)
@@ -111,14 +112,14 @@ def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
 
 def test_a_used_up_pool_is_told_as_away(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CHECKOUT_SECONDS", 0.1)
-    database = Database(database_url, max_size=1)
+    database = open_database(database_url, max_size=1)
     with database.connection(), pytest.raises(StoreUnavailableError, match="PoolTimeout"):
         PostgresStore(database).settings(QUEUE)
     database.close()
 
 
 def test_a_server_without_a_free_connection_is_told_as_away_and_recovers(
-    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    direct_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "CHECKOUT_SECONDS", 1.0)
     role = f"narrow_{uuid4().hex}"
@@ -126,7 +127,7 @@ def test_a_server_without_a_free_connection_is_told_as_away_and_recovers(
     sql.execute(f"alter role {role} nosuperuser".encode())  # the limit does not bind a superuser
     sql.execute(f"grant usage on schema queue to {role}".encode())
     sql.execute(f"grant all on all tables in schema queue to {role}".encode())
-    address = urlsplit(database_url)
+    address = urlsplit(direct_url)
     database = Database(address._replace(netloc=f"{role}@{address.netloc.rpartition('@')[2]}").geturl())
     store = PostgresStore(database)
     with pytest.raises(StoreUnavailableError):
@@ -138,7 +139,7 @@ def test_a_server_without_a_free_connection_is_told_as_away_and_recovers(
 
 
 def test_no_connection_is_held_while_a_handler_waits_for_an_answer(database_url: str) -> None:
-    database = Database(database_url, max_size=1)
+    database = open_database(database_url, max_size=1)
     store = PostgresStore(database)
     producer = Producer(store, MemoryTransport(), QUEUES, lambda *_: None)
     producer.enqueue_many([NewJob(QUEUE, {}) for _ in range(5)])

@@ -20,6 +20,7 @@ from shared.handlers.webhooks import Event, EventRefusedError, NotificationProce
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from shared.postgres.webhook_events import PostgresWebhookEvents
+from tests.pooler import open_database
 
 AT = "2026-11-25T08:00:00+00:00"
 
@@ -36,7 +37,7 @@ def mail(number: int, **more: Any) -> dict[str, Any]:
 
 def host(url: str) -> tuple[NotificationProcessor, MemoryTransport, Database]:
     """A host of its own: its own pool, its own processor."""
-    database, transport = Database(url, max_size=2), MemoryTransport()
+    database, transport = open_database(url, max_size=2), MemoryTransport()
     store = PostgresStore(database)
     producer = Producer(store, transport, QUEUES, parse_payload)
     return NotificationProcessor(PostgresWebhookEvents(database), store.bury, producer), transport, database
@@ -140,7 +141,7 @@ def test_an_item_that_the_database_refuses_is_buried_alone(database_url: str, sq
 
 
 def test_event_and_job_come_into_being_together_or_not_at_all(database_url: str, sql: psycopg.Connection) -> None:
-    database = Database(database_url)
+    database = open_database(database_url)
     job = NewJob("sync", {}, idempotency_key="k")  # a closed queue: the enqueue fails
     event = Event("d1", "s1", "change", "created", "r", None, None, "enqueued", {}, job)
     with pytest.raises(EventRefusedError):
