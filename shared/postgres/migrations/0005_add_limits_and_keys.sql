@@ -2,6 +2,17 @@
 -- and progress. How they work: docs/explanation/limits-and-keys.md.
 -- Runs beside the release before: what that calls keeps its name, its arguments and its columns.
 
+-- {error class: [seconds before retry 1, 2, …]}: what takes the place of the table's delays in one queue.
+create function queue.are_retry_delays(p_delays jsonb)
+returns boolean
+language sql
+immutable
+as $$
+    select coalesce(jsonb_typeof(p_delays) = 'object'
+        and p_delays - '{rate-limit,network,timeout,auth,validation,uncertain,unknown,worker-lost}'::text[] = '{}'
+        and not p_delays @? '$.* ? (@.type() != "array")' and not p_delays @? '$.*[*] ? (@.type() != "number" || @ < 0)', true)
+$$;
+
 alter table queue.queue_settings
     add column rate_limit integer constraint queue_settings_rate_limit check (rate_limit > 0),
     add column rate_seconds float8 constraint queue_settings_rate_seconds check (rate_seconds > 0),
@@ -13,6 +24,7 @@ alter table queue.queue_settings
     add column key_scope text,
     add column key_fields jsonb,
     add column limits_changed_at timestamptz,
+    add column retry_delays jsonb constraint queue_settings_retry_delays check (queue.are_retry_delays(retry_delays)),
     add constraint queue_settings_rate check ((rate_limit is null) = (rate_seconds is null)),
     add constraint queue_settings_key_rate check ((key_rate_limit is null) = (key_rate_seconds is null)),
     add constraint queue_settings_cost_fits check (job_cost <= rate_limit);
@@ -193,7 +205,7 @@ declare
     v_parts text;
 begin
     for i in 0..jsonb_array_length(p_fields) - 1 loop
-        select case when bool_and(jsonb_typeof(p_payload -> f) = 'string') then string_agg(p_payload ->> f, '/' order by o) end
+        select case when bool_and(jsonb_typeof(p_payload #> string_to_array(f, '.')) = 'string') then string_agg(p_payload #>> string_to_array(f, '.'), '/' order by o) end
           into v_parts
           from jsonb_array_elements_text(p_fields -> i) with ordinality x(f, o);
         if v_parts is not null then
@@ -1247,8 +1259,8 @@ begin
             end if;
             foreach v_id in array v_ids loop
                 select * into v_step from queue.try_keys(v_id, v_settings, v_chosen);
-                v_chosen := v_chosen || v_step.chosen;
-                v_locked := v_locked || v_step.locked;
+                v_chosen := array_remove(v_chosen || v_step.chosen, null);
+                v_locked := array_remove(v_locked || v_step.locked, null);
                 v_parked := v_parked + v_step.parked;
                 v_wait_until := least(v_wait_until, v_step.wait_until);
             end loop;
