@@ -42,6 +42,14 @@ RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
 }
 
 
+def asked_pause(outcome: object) -> timedelta | None:
+    """For how long a peer that answered "too many requests" wants to be left alone; None: it did not."""
+    if not isinstance(outcome, Retry | Dead) or outcome.failure.error_class is not ErrorClass.RATE_LIMIT:
+        return None
+    asked = outcome.failure.retry_after or (outcome.delay if isinstance(outcome, Retry) else None)
+    return min(asked, LONGEST_RETRY_AFTER) if asked else None
+
+
 def decide(
     job: Job,
     failure: Failure,

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from threading import Event
 from typing import Any, Protocol
 
-from shared.engine.errors import JobCancelledError, LeaseLostError
+from shared.engine.errors import JobCancelledError, LeaseLostError, LimitReachedError
 from shared.engine.job import Completed, Deferred, Job
 from shared.engine.json_text import to_json
 
 
 @dataclass(slots=True)
 class Context:
-    """One attempt's link to the engine; made by the worker, one for each handler call."""
+    """One attempt's link to the engine; made by the worker, one for each handler call.
+
+    `saver` and `permits` are Store.save_progress and Store.take_permits of this job; without them nothing is kept
+    beyond `progress`, and every permit is granted.
+    """
 
     details: dict[str, Any] = field(default_factory=dict)
     lease_lost: Event = field(default_factory=Event)
     stop_requested: Event = field(default_factory=Event)
+    saver: Callable[[dict[str, Any]], bool] | None = None
+    permits: Callable[[int], timedelta | None] | None = None
+    progress: dict[str, Any] | None = None
 
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
@@ -33,6 +42,29 @@ class Context:
             raise LeaseLostError("the lease was taken over")
         if self.stop_requested.is_set():
             raise JobCancelledError("the job was cancelled while it ran")
+
+    def save(self, **progress: Any) -> None:
+        """Keep how far the job is, in place of what was saved before; JSON values only.
+
+        The next attempt finds it in `Job.progress`, and an operator sees it at once. A round trip to the database: call
+        it after a page or a part, not after a row. A checkpoint too: raises what `checkpoint` raises.
+        """
+        to_json(progress)
+        self.checkpoint()
+        if self.saver is not None and not self.saver(progress):
+            raise LeaseLostError("the lease was taken over")
+        self.progress = progress
+
+    def take_permits(self, n: int = 1) -> None:
+        """Count `n` requests against the queue's rate, for handlers that make more than a job's declared cost.
+
+        Raises LimitReachedError when there are none now: let it through, and the job is deferred until there are, its
+        attempt not counted. Save progress before.
+        """
+        self.checkpoint()
+        wait = self.permits(n) if self.permits is not None else None
+        if wait is not None:
+            raise LimitReachedError("the queue's rate is used up", wait)
 
 
 class Handler(Protocol):

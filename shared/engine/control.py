@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.engine.enqueue import Producer
 from shared.engine.errors import ControlError
 from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Cancellation, JobState, Placed
-from shared.engine.ports import Store
+from shared.engine.ports import Limits, Store
 from shared.engine.relay import COUNTED_AT_MOST, PROMOTED_AT_ONCE
 
 log = logging.getLogger(__name__)
 
 #: Rows that one transaction cancels: short locks, and workers and producers go on beside it.
 CLEARED_AT_ONCE = 1000
-CLEARABLE = (JobState.READY, JobState.SCHEDULED)
+CLEARABLE = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
 
 
 class Control:
@@ -49,7 +49,7 @@ class Control:
         return changed
 
     def clear(self, queue: str, confirm: str, states: Sequence[JobState] = CLEARABLE) -> int:
-        """Cancel all jobs of the queue that are ready or scheduled; returns how many. Running ones are untouched.
+        """Cancel all jobs of the queue that have not started; returns how many. Running ones are untouched.
 
         `confirm` repeats the queue's name. A thousand rows a transaction: when it fails in between, what was
         cancelled stays so, and calling it again goes on.
@@ -86,7 +86,41 @@ class Control:
         """Make a scheduled job ready, whether for its first run or a retry; None when it is not scheduled."""
         return self._wake(self._store.retry_now(job_id))
 
+    def set_limits(self, queue: str, limits: Limits) -> None:
+        """Give the queue other limits, from now on and for every instance."""
+        _check_limits(limits)
+        self._store.set_limits(queue, limits)
+        log.warning("queue.limits_set", extra={"queue": queue, "limits": str(limits)})
+        self._store.open_due(PROMOTED_AT_ONCE)
+        self._producer.wake_freed({queue: self._store.runnable(COUNTED_AT_MOST).get(queue, 0)})
+
+    def discard(self, job_id: UUID, by: str) -> bool:
+        """Give a dead job up: it cannot be redriven any more, and an ordering key that it blocks goes on. False when it
+        is no dead letter that is open."""
+        discarded = self._store.discard(job_id, by)
+        if discarded:
+            log.warning("dead_letter.discarded", extra={"job_id": str(job_id), "by": by})
+        return discarded
+
     def _wake(self, placed: Placed | None) -> Placed | None:
         if placed is not None and placed.state is JobState.READY:
             self._producer.wake(placed.queue)
         return placed
+
+
+def _check_limits(limits: Limits) -> None:
+    numbers = {
+        "rate": limits.rate.limit if limits.rate else None,
+        "concurrency": limits.concurrency,
+        "key_rate": limits.key_rate.limit if limits.key_rate else None,
+        "key_concurrency": limits.key_concurrency,
+        "job_cost": limits.job_cost,
+    }
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ControlError(f"{name}: it must be 1 or more; pause the queue to let nothing through")
+    for name, rate in (("rate", limits.rate), ("key_rate", limits.key_rate)):
+        if rate is not None and rate.window <= timedelta():
+            raise ControlError(f"{name}: its window must be longer than nothing")
+    if limits.rate is not None and limits.job_cost > limits.rate.limit:
+        raise ControlError("job_cost: it is above the rate, so that no job could ever start")

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,16 +22,27 @@ from shared.engine.errors import (
 from shared.engine.job import (
     HIGHEST_PRIORITY,
     LOWEST_PRIORITY,
+    BatchRecord,
     Completed,
+    ConcurrencyKey,
     Dead,
+    Debounce,
     Deferred,
     Enqueued,
+    FairnessKey,
+    IfDependencyFails,
+    Lane,
     NewJob,
+    OrderingKey,
     Outcome,
     Released,
     Retry,
+    Singleton,
+    Throttle,
+    Unique,
 )
 from shared.engine.json_text import to_json
+from shared.engine.limit_key import LimitKey
 from shared.engine.messages import wake_up_body
 from shared.engine.ports import Store, Transport
 
@@ -46,6 +58,7 @@ SENDERS = 8
 LONGEST_KEY = 200
 LARGEST_PAYLOAD_BYTES = 8 * 1024 * 1024
 LONGEST_DELAY = timedelta(days=3660)
+MOST_DEPENDENCIES = 1000
 #: What marks sealed and compressed payloads in the database; no payload of a caller has them.
 SEALED_FIELD = "$sealed"
 ZIP_FIELD = "$zip"
@@ -61,6 +74,9 @@ class Spec(Protocol):
 
     @property
     def closed(self) -> str: ...
+
+    @property
+    def limit_key(self) -> LimitKey | None: ...
 
 
 class Producer:
@@ -84,12 +100,19 @@ class Producer:
         correlation_id: str | None = None,
         expires_at: datetime | None = None,
         expires_in: timedelta | None = None,
+        unique: Unique | None = None,
+        lane: Lane | None = None,
+        depends_on: Sequence[UUID] = (),
+        if_dependency_fails: IfDependencyFails = IfDependencyFails.DIE,
+        batch_id: UUID | None = None,
         conn: Any = None,
     ) -> Enqueued:
         """Store one job and wake a worker.
 
         `priority` 1 (first) to 10 (last), the queue's own when left out; `run_at` aware, or `delay`, not both.
         A job that has not started by `expires_at` (aware), or `expires_in` from now, becomes a dead letter.
+        `unique`: a Singleton, Debounce or Throttle; `lane`: an OrderingKey, ConcurrencyKey or FairnessKey. It waits for
+        the jobs of `depends_on`, and joins the batch `batch_id` while that has not finished.
         With `conn` (a psycopg connection) the job is part of the caller's transaction, and a worker is woken by
         `wake()` after the commit, or by the relay within seconds. Raises EnqueueError, StoreUnavailableError.
         """
@@ -103,6 +126,11 @@ class Producer:
             correlation_id,
             expires_at=expires_at,
             expires_in=expires_in,
+            unique=unique,
+            lane=lane,
+            depends_on=tuple(depends_on),
+            if_dependency_fails=if_dependency_fails,
+            batch_id=batch_id,
         )
         return self.enqueue_many([job], conn=conn)[0]
 
@@ -116,6 +144,23 @@ class Producer:
             self.wake_for(checked, enqueued)
         return enqueued
 
+    def enqueue_batch(self, jobs: Sequence[NewJob], callback: NewJob | None = None) -> tuple[UUID, list[Enqueued]]:
+        """Store jobs as one batch, all or none; returns the batch's id and an answer for each job.
+
+        `callback` is enqueued once, in the transaction that ends the last of them, however they end; its correlation id
+        is the batch's id unless it has one. See `batch`.
+        """
+        checked = [self.validate(job) for job in jobs]
+        batch_id, enqueued = self._store.create_batch(checked, self.validate(callback) if callback else None)
+        self.wake_for(checked, enqueued)
+        if callback is not None and not any(made.created for made in enqueued):
+            self.wake(callback.queue)
+        return batch_id, enqueued
+
+    def batch(self, batch_id: UUID) -> BatchRecord | None:
+        """How far a batch is; None when it is not known."""
+        return self._store.batch(batch_id)
+
     def wake_for(self, jobs: Sequence[NewJob], enqueued: Sequence[Enqueued]) -> None:
         """Send the wake-ups of jobs just stored: for the due ones now, for those due within 30 s delayed."""
         due: Counter[str] = Counter()
@@ -124,8 +169,10 @@ class Producer:
                 continue
             if made.due:
                 due[job.queue] += 1
-            elif job.delay is not None and job.delay <= LONGEST_WAKE_DELAY:
-                self.wake(job.queue, 1, job.delay)
+                continue
+            delay = job.unique.window if isinstance(job.unique, Debounce) else job.delay
+            if delay is not None and delay <= LONGEST_WAKE_DELAY:
+                self.wake(job.queue, 1, delay)
         for queue, count in due.items():
             self.wake(queue, count)
 
@@ -142,6 +189,13 @@ class Producer:
                     list(pool.map(lambda body: self._transport.send(queue, body, delay), bodies))
         except (TransportUnavailableError, StoreUnavailableError) as error:
             log.warning("wake_up.not_sent", extra={"queue": queue, "jobs": jobs, "error": str(error)})
+
+    def wake_freed(self, freed: Mapping[str, int], but: tuple[str, int] = ("", 0)) -> None:
+        """Wake for jobs that became runnable, less those of a queue that the caller has claimed already."""
+        for queue, count in freed.items():
+            left = count - (but[1] if queue == but[0] else 0)
+            if left > 0:
+                self.wake(queue, left)
 
     def wake_after(self, queue: str, outcome: Outcome) -> None:
         """Wake for what the end of an attempt made runnable; what is due after the longest delay is the relay's."""
@@ -169,6 +223,8 @@ class Producer:
         if problems:
             raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems)
         self._parse(job.queue, _payload_text(job.payload))
+        if job.limit_key is None and spec.limit_key is not None:
+            return replace(job, limit_key=spec.limit_key.of(job.payload))
         return job
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
@@ -194,9 +250,34 @@ def _option_problems(job: NewJob) -> list[Problem]:
     if job.delay is not None and not timedelta() <= job.delay <= LONGEST_DELAY:
         problems.append(Problem("delay", "it must be between nothing and ten years"))
     problems += _deadline_problems(job)
-    for field, value in (("idempotencyKey", job.idempotency_key), ("correlationId", job.correlation_id)):
+    keys = [("idempotencyKey", job.idempotency_key), ("correlationId", job.correlation_id)]
+    if job.unique is not None:
+        keys.append((_UNIQUE_FIELDS[type(job.unique)], job.unique.key))
+    if job.lane is not None:
+        keys.append((_LANE_FIELDS[type(job.lane)], job.lane.key))
+    for field, value in keys:
         if value is not None and not (0 < len(value) <= LONGEST_KEY and value.isprintable()):
             problems.append(Problem(field, f"it must be 1 to {LONGEST_KEY} printable characters"))
+    return problems + _key_problems(job)
+
+
+_UNIQUE_FIELDS = {Singleton: "singletonKey", Debounce: "debounceKey", Throttle: "throttleKey"}
+_LANE_FIELDS = {OrderingKey: "orderingKey", ConcurrencyKey: "concurrencyKey", FairnessKey: "fairnessKey"}
+
+
+def _key_problems(job: NewJob) -> list[Problem]:
+    problems = []
+    match job.unique:
+        case Debounce(window=window) if job.run_at is not None or job.delay is not None:
+            problems.append(Problem("debounceKey", "a debounced job runs after its window: give no runAt and no delay"))
+        case Debounce(window=window) | Throttle(window=window) if not timedelta() < window <= LONGEST_DELAY:
+            problems.append(Problem("window", "it must be longer than nothing, and at most ten years"))
+        case Debounce(window=window, at_most=at_most) if at_most is not None and at_most < window:
+            problems.append(Problem("debounceAtMostSeconds", "it must be at least the window"))
+    if isinstance(job.lane, ConcurrencyKey) and (isinstance(job.lane.limit, bool) or job.lane.limit < 1):
+        problems.append(Problem("concurrencyLimit", "it must be a whole number from 1 on"))
+    if len(job.depends_on) > MOST_DEPENDENCIES:
+        problems.append(Problem("dependsOn", f"it names {len(job.depends_on)} jobs, {MOST_DEPENDENCIES} are the most"))
     return problems
 
 

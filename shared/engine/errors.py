@@ -10,6 +10,7 @@ FleetQueueError
 ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
 ├── ControlError            an order that cannot be carried out; nothing changed
 ├── LeaseLostError          another worker has the job now: stop, and settle nothing
+├── LimitReachedError       no permit left for now: let it through, and the job is deferred
 ├── JobCancelledError       an operator cancelled the running job: stop; the attempt settles as cancelled
 └── JobError                raised by a handler to say how the attempt failed; `.error_class`
     ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
@@ -73,6 +74,14 @@ class UnreadableMessageError(FleetQueueError):
 
 class LeaseLostError(FleetQueueError):
     """The lease was taken over: what this worker still does has no owner."""
+
+
+class LimitReachedError(FleetQueueError):
+    """The queue's rate has no permit left; one is to be had after `wait`."""
+
+    def __init__(self, message: str, wait: timedelta) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class JobCancelledError(FleetQueueError):

@@ -1,8 +1,8 @@
 """The bodies of queue messages: wake-ups, and jobs that foreign producers put into a queue as they are.
 
 A wake-up is {"wake": queue, "jobs": n}; a job is {"payload": {…}, "priority"?, "runAt"?, "delaySeconds"?, "expiresAt"?,
-"expiresInSeconds"?, "idempotencyKey"?, "correlationId"?}, the same form as the HTTP API takes. Bodies are ASCII JSON,
-or base64 of JSON.
+"expiresInSeconds"?, "idempotencyKey"?, "correlationId"?} and the keys of job_keys.py, the same form as the HTTP API
+takes. Bodies are ASCII JSON, or base64 of JSON.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from shared.engine.errors import PayloadError, Problem, UnreadableMessageError
 from shared.engine.job import NewJob
+from shared.engine.job_keys import KEY_FIELDS, read_batch, read_dependencies, read_duration, read_lane, read_unique
 
 MOST_JOBS_PER_WAKE_UP = 1000
 _FIELDS = {
@@ -27,6 +28,7 @@ _FIELDS = {
     "expiresInSeconds",
     "idempotencyKey",
     "correlationId",
+    *KEY_FIELDS,
 }
 
 
@@ -81,11 +83,14 @@ def read_job(queue: str, message: dict[str, Any]) -> NewJob:
         problems.append(Problem("payload", "it must be a JSON object"))
     run_at = _moment("runAt", message, problems)
     expires_at = _moment("expiresAt", message, problems)
-    delay = _duration("delaySeconds", message, problems)
-    expires_in = _duration("expiresInSeconds", message, problems)
+    delay = read_duration("delaySeconds", message, problems)
+    expires_in = read_duration("expiresInSeconds", message, problems)
     for name in ("idempotencyKey", "correlationId"):
         if not isinstance(message.get(name), str | None):
             problems.append(Problem(name, "it must be a string"))
+    unique, lane = read_unique(message, problems), read_lane(message, problems)
+    depends_on, if_dependency_fails = read_dependencies(message, problems)
+    batch_id = read_batch(message, problems)
     priority = message.get("priority")
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
         problems.append(Problem("priority", "it must be a whole number from 1 (first) to 10 (last)"))
@@ -101,21 +106,12 @@ def read_job(queue: str, message: dict[str, Any]) -> NewJob:
         correlation_id=message.get("correlationId"),
         expires_at=expires_at,
         expires_in=expires_in,
+        unique=unique,
+        lane=lane,
+        depends_on=depends_on,
+        if_dependency_fails=if_dependency_fails,
+        batch_id=batch_id,
     )
-
-
-def _duration(name: str, message: dict[str, Any], problems: list[Problem]) -> timedelta | None:
-    seconds = message.get(name)
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        problems.append(Problem(name, "it must be a number of seconds"))
-        return None
-    try:
-        return timedelta(seconds=seconds)
-    except (OverflowError, ValueError):
-        problems.append(Problem(name, "it is too large"))
-        return None
 
 
 def _moment(name: str, message: dict[str, Any], problems: list[Problem]) -> datetime | None:

@@ -20,16 +20,18 @@ Verbs of Store, each one round trip and one transaction:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from shared.engine.backoff import RetryPolicy
 from shared.engine.job import (
     BatchRecord,
     Cancellation,
     Claimed,
     Enqueued,
+    ErrorClass,
     Job,
     JobRecord,
     JobState,
@@ -65,6 +67,9 @@ class Limits:
     job_cost: int = 1
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
     """What an operator may change on a running queue (table `queue_settings`)."""
@@ -74,11 +79,12 @@ class QueueSettings:
     lease: timedelta = timedelta(seconds=45)
     wake_size: int = 16
     claim_batch: int = 1
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
+    retries: Mapping[ErrorClass, RetryPolicy] = field(default_factory=dict)
 
     @property
     def has_limits(self) -> bool:
-        return self.limits != Limits()
+        return self.limits != NO_LIMITS
 
 
 class Store(Protocol):
@@ -186,7 +192,7 @@ class Store(Protocol):
         ...
 
     def create_batch(self, jobs: Sequence[NewJob], callback: NewJob | None) -> tuple[UUID, list[Enqueued]]:
-        """Enqueue jobs as one batch, all or none; `callback` is enqueued in the transaction that ends the last of them."""
+        """Enqueue jobs as one batch, all or none; `callback` follows in the transaction that ends the last of them."""
         ...
 
     def batch(self, batch_id: UUID) -> BatchRecord | None: ...

@@ -1,4 +1,4 @@
-"""Sends the wake-ups that are missing, makes due jobs ready, and ends those past their deadline."""
+"""Sends the wake-ups that are missing, makes jobs ready whose time has come, and ends those past their deadline."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 PROMOTED_AT_ONCE = 1000
 EXPIRED_AT_ONCE = 1000
+OPENED_AT_ONCE = 1000
 #: Runnable jobs are counted no further: more than enough for the most wake-ups that one pass sends.
 COUNTED_AT_MOST = 1024
 #: Enough to see a backlog and for Azure to scale on; more are sent when these are used up.
@@ -35,6 +36,8 @@ class Relay:
         while self._store.expire_due(EXPIRED_AT_ONCE) >= EXPIRED_AT_ONCE:
             pass
         while self._store.promote_due(PROMOTED_AT_ONCE) >= PROMOTED_AT_ONCE:
+            pass
+        while self._store.open_due(OPENED_AT_ONCE) >= OPENED_AT_ONCE:
             pass
         sent = 0
         for queue, jobs in self._store.runnable(COUNTED_AT_MOST).items():

@@ -1,11 +1,12 @@
-"""Takes back the jobs of workers that gave no sign of life for the length of their lease."""
+"""Takes back the jobs of workers that gave no sign of life for the length of their lease, and checks the counts."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from random import Random
 
-from shared.engine.backoff import decide
+from shared.engine.backoff import RetryPolicy, decide
 from shared.engine.enqueue import Producer
 from shared.engine.job import ErrorClass, Failure, Job, Settlement
 from shared.engine.ports import Store
@@ -31,8 +32,11 @@ class Rescue:
         """One pass; returns how many jobs were taken back. Raises StoreUnavailableError."""
         taken = 0
         while expired := self._store.expired(BATCH):
-            settlements = [self._settlement(job) for job in expired]
-            kept = set(self._store.settle(settlements, only_expired=True))
+            retries = {queue: self._store.settings(queue).retries for queue in {job.queue for job in expired}}
+            settlements = [self._settlement(job, retries[job.queue]) for job in expired]
+            settled = self._store.settle(settlements, only_expired=True)
+            kept = set(settled.lost)
+            self._producer.wake_freed(settled.freed)
             for job, settlement in zip(expired, settlements, strict=True):
                 if job.id not in kept:
                     taken += 1
@@ -42,11 +46,14 @@ class Rescue:
                     self._producer.wake_after(job.queue, settlement.outcome)
             if len(expired) < BATCH or len(kept) == len(expired):
                 break
+        wrong = self._store.repair()
+        if wrong:
+            log.error("counts.repaired", extra={"wrong": wrong})
         return taken
 
-    def _settlement(self, job: Job) -> Settlement:
+    def _settlement(self, job: Job, retries: Mapping[ErrorClass, RetryPolicy]) -> Settlement:
         failure = Failure(
             ErrorClass.WORKER_LOST,
             "the worker gave no sign of life until its lease ended; the effect is not known",
         )
-        return Settlement(job.id, job.lease_token, decide(job, failure, self._random))
+        return Settlement(job.id, job.lease_token, decide(job, failure, self._random, retries))

@@ -10,23 +10,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
-from uuid import UUID
+from typing import Any
 
-from shared.engine.backoff import decide
+from shared.engine.backoff import asked_pause, decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
-from shared.engine.enqueue import PayloadParser, Producer
+from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
 from shared.engine.errors import (
     EnqueueError,
     JobCancelledError,
     JobError,
     LeaseLostError,
+    LimitReachedError,
     PayloadError,
     StoreUnavailableError,
 )
 from shared.engine.heartbeat import Heartbeat
 from shared.engine.job import (
     Cancelled,
+    Claimed,
     Completed,
     Dead,
     Deferred,
@@ -37,6 +39,7 @@ from shared.engine.job import (
     Outcome,
     Released,
     Retry,
+    Settled,
     Settlement,
     Unreadable,
 )
@@ -51,15 +54,18 @@ TIME_BUDGET = timedelta(seconds=60)
 MISSING_KEY_PAUSE = timedelta(minutes=1)
 #: A settlement that meets a failing database is tried again this often before the lease decides.
 SETTLE_TRIES = 3
+#: A claim that had to move many jobs out of its way is asked again, this often at most.
+CLAIM_TRIES = 50
 
 
 @dataclass(slots=True)
 class Report:
-    """What a run did: `left` jobs of the wake-up were not looked at."""
+    """What a run did: `left` jobs of the wake-up were not looked at; at `back_at` (monotonic) a limit lets more go."""
 
     ran: int = 0
     left: int = 0
     lost: list[Job] = field(default_factory=list)
+    back_at: float | None = None
 
 
 class Worker:
@@ -93,54 +99,75 @@ class Worker:
         self._stopping.set()
 
     def run(self, queue: str, jobs: int, time_budget: timedelta = TIME_BUDGET) -> Report:
-        """Run up to `jobs` jobs of a queue, best first. Raises StoreUnavailableError; leases then run out."""
+        """Run up to `jobs` jobs of a queue, best first, and all that may run when the queue has limits, since wake-ups
+        that met them have ended. Raises StoreUnavailableError; leases then run out."""
         settings = self._store.settings(queue)
         until = self._monotonic() + time_budget.total_seconds()
         report = Report(left=jobs)
-        claimed = self._claim(settings, report.left)
-        while claimed:
-            settlements = self._run_batch(claimed, settings)
+        claimed = self._claim(settings, report)
+        while claimed.jobs:
+            settlements = self._run_batch(claimed.jobs, settings)
             report.ran += sum(not isinstance(s.outcome, Released) for s in settlements)
-            report.left -= len(claimed)
-            batch = {job.id: job for job in claimed}
-            go_on = report.left > 0 and not self._stopping.is_set() and self._monotonic() < until
-            lost, claimed = self._settle(settlements, settings, report.left if go_on else 0)
-            for job_id in lost:
+            report.left = max(0, report.left - len(claimed.jobs))
+            batch = {job.id: job for job in claimed.jobs}
+            go_on = (
+                (report.left > 0 or settings.has_limits) and not self._stopping.is_set() and self._monotonic() < until
+            )
+            settled, claimed = self._settle(settlements, settings, report if go_on else None)
+            for job_id in settled.lost:
                 report.lost.append(batch[job_id])
                 log.warning("lease.lost", extra=_ids(batch[job_id]))
             for settlement in settlements:
-                if settlement.job_id not in lost:
+                if settlement.job_id not in settled.lost:
                     self._producer.wake_after(queue, settlement.outcome)
-            if go_on and not claimed:
+            self._producer.wake_freed(settled.freed, but=(queue, len(claimed.jobs)))
+            if go_on and not claimed.jobs:
                 report.left = 0
         if report.ran == 0 and not self._stopping.is_set():
             report.left = 0  # nothing was runnable: a spare wake-up ends here
+        if report.back_at is not None:
+            delay = timedelta(seconds=max(0.0, report.back_at - self._monotonic()))
+            if delay <= LONGEST_WAKE_DELAY:
+                self._producer.wake(queue, 1, delay)
         return report
 
-    def _claim(self, settings: QueueSettings, left: int) -> list[Job]:
+    def _claim(self, settings: QueueSettings, report: Report) -> Claimed:
         if self._stopping.is_set() or settings.paused:
-            return []
-        return self._store.claim(settings.queue, min(settings.claim_batch, left), self._worker_id, settings.lease)
+            return Claimed()
+        limit = min(settings.claim_batch, max(report.left, 1))
+        for _ in range(CLAIM_TRIES):
+            claimed = self._store.claim(settings.queue, limit, self._worker_id, settings.lease)
+            self._note_wait(claimed, report)
+            if claimed.jobs or claimed.wait is None or claimed.wait > timedelta():
+                break
+        return claimed
+
+    def _note_wait(self, claimed: Claimed, report: Report) -> None:
+        """Remember when what a limit holds back may go: a wake-up comes back then, nobody waits for it here."""
+        if claimed.wait is not None:
+            back_at = self._monotonic() + claimed.wait.total_seconds()
+            report.back_at = back_at if report.back_at is None else min(report.back_at, back_at)
 
     def _settle(
-        self, settlements: Sequence[Settlement], settings: QueueSettings, left: int
-    ) -> tuple[list[UUID], list[Job]]:
-        """Settle, and claim the next in the same round trip when there is time for more."""
-        if left > 0:
+        self, settlements: Sequence[Settlement], settings: QueueSettings, report: Report | None
+    ) -> tuple[Settled, Claimed]:
+        """Settle, and with a report claim the next in the same round trip."""
+        if report is not None:
             try:
-                lost, claimed = self._store.settle_and_claim(
+                settled, claimed = self._store.settle_and_claim(
                     settlements,
                     settings.queue,
-                    min(settings.claim_batch, left),
+                    min(settings.claim_batch, max(report.left, 1)),
                     self._worker_id,
                     settings.lease,
                 )
-                return list(lost), claimed
+                self._note_wait(claimed, report)
+                return settled, claimed
             except StoreUnavailableError as error:
                 log.warning("settle.failed", extra={"queue": settings.queue, "error": str(error)})
         for tries_left in reversed(range(SETTLE_TRIES)):
             try:
-                return list(self._store.settle(settlements)), []
+                return self._store.settle(settlements), Claimed()
             except StoreUnavailableError:
                 if tries_left == 0:
                     raise
@@ -149,18 +176,28 @@ class Worker:
     def _run_batch(self, jobs: Sequence[Job], settings: QueueSettings) -> list[Settlement]:
         """Run them one after the other; until the last has ended, the leases of all are kept."""
         settlements = []
-        contexts = [Context() for _ in jobs]
+        contexts = [self._context(job) for job in jobs]
         with ExitStack() as leases:
             for job, context in zip(jobs, contexts, strict=True):
                 keep = self._heartbeat.keep(job, settings.lease, context.lease_lost, context.stop_requested)
                 leases.enter_context(keep)
             for job, context in zip(jobs, contexts, strict=True):
-                outcome = Released() if self._stopping.is_set() else self._run_one(job, context)
+                outcome = Released() if self._stopping.is_set() else self._run_one(job, context, settings)
                 if outcome is not None:
-                    settlements.append(Settlement(job.id, job.lease_token, outcome, context.details))
+                    block = asked_pause(outcome)
+                    settlements.append(Settlement(job.id, job.lease_token, outcome, context.details, block))
         return settlements
 
-    def _run_one(self, job: Job, context: Context) -> Outcome | None:
+    def _context(self, job: Job) -> Context:
+        def save(progress: dict[str, Any]) -> bool:
+            return self._store.save_progress(job.id, job.lease_token, progress)
+
+        def take_permits(n: int) -> timedelta | None:
+            return self._store.take_permits(job.queue, n)
+
+        return Context(saver=save, permits=take_permits)
+
+    def _run_one(self, job: Job, context: Context, settings: QueueSettings) -> Outcome | None:
         """One attempt; None when the lease was lost, so that there is nothing left to settle."""
         started = self._monotonic()
         outcome: Outcome
@@ -171,13 +208,15 @@ class Worker:
             return None
         except JobCancelledError:
             outcome = Cancelled()
+        except LimitReachedError as error:
+            outcome = Deferred(error.wait, str(error))
         except PayloadError as error:
             outcome = Dead(Failure(ErrorClass.VALIDATION, str(error)))
         except Exception as error:
             failure = classify(error)
             if failure.error_class is ErrorClass.UNKNOWN:
                 log.exception("job.failed_unexpectedly", extra=_ids(job))
-            outcome = decide(job, failure, self._random)
+            outcome = decide(job, failure, self._random, settings.retries)
         _log_outcome(job, outcome, self._monotonic() - started)
         return outcome
 

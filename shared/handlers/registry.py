@@ -7,11 +7,14 @@ both are named as "module:attribute" and loaded on first use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
 from shared.engine.job import NORMAL_PRIORITY
+from shared.engine.limit_key import LimitKey
+from shared.engine.ports import NO_LIMITS, Limits, Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,8 @@ class QueueSpec:
     """One queue. `carries` says what its messages are: jobs (wake-ups), or Graph notifications as received.
 
     `payload` names a pydantic model, `build` a function from Services to a handler. `closed` is the reason why
-    the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database.
+    the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database. `limits` hold
+    until an operator sets others; those for each key count by `limit_key`.
     """
 
     name: str
@@ -30,6 +34,8 @@ class QueueSpec:
     priority: int = NORMAL_PRIORITY
     closed: str = ""
     sealed: bool = False
+    limits: Limits = NO_LIMITS
+    limit_key: LimitKey | None = None
 
     @property
     def poison(self) -> str:
@@ -48,6 +54,10 @@ def _declare(*specs: QueueSpec) -> Mapping[str, QueueSpec]:
     return MappingProxyType(queues)
 
 
+#: Microsoft's limits for one app, and what a job costs of them: docs/reference/limits.md.
+TEAMS = Limits(rate=Rate(50, timedelta(seconds=1)), concurrency=10)
+OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
+
 QUEUES = _declare(
     QueueSpec(
         "teams-outbound",
@@ -55,6 +65,8 @@ QUEUES = _declare(
         payload="shared.handlers.teams_outbound:TeamsMessage",
         build="shared.handlers.teams_outbound:build",
         sealed=True,
+        limits=replace(TEAMS, key_rate=Rate(1, timedelta(seconds=1))),
+        limit_key=LimitKey("chat", (("chatId",), ("teamId", "channelId"))),
     ),
     QueueSpec(
         "outlook-outbound",
@@ -62,6 +74,8 @@ QUEUES = _declare(
         payload="shared.handlers.outlook_outbound:Mail",
         build="shared.handlers.outlook_outbound:build",
         sealed=True,
+        limits=replace(OUTLOOK, key_rate=Rate(30, timedelta(minutes=1)), key_concurrency=4, job_cost=3),
+        limit_key=LimitKey("mailbox", (("from",), ("from.address",))),
     ),
     QueueSpec(
         "notifications",
@@ -76,6 +90,7 @@ QUEUES = _declare(
         payload="shared.handlers.teams_inbound:ChatMessageReference",
         build="shared.handlers.teams_inbound:build",
         sealed=True,
+        limits=TEAMS,
     ),
     QueueSpec(
         "outlook-inbound",
@@ -83,6 +98,7 @@ QUEUES = _declare(
         payload="shared.handlers.outlook_inbound:MailReference",
         build="shared.handlers.outlook_inbound:build",
         sealed=True,
+        limits=OUTLOOK,
     ),
     QueueSpec(
         "webhooks",
@@ -95,6 +111,7 @@ QUEUES = _declare(
         "attachments",
         "low",
         payload="shared.handlers.payloads:AttachmentOperation",
+        limits=Limits(concurrency=5),
         closed="it has no worker yet: attachments travel inside outlook-outbound payloads",
     ),
     QueueSpec(

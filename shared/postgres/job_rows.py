@@ -34,6 +34,7 @@ from shared.engine.job import (
     Unique,
     Unreadable,
 )
+from shared.engine.ports import Limits
 from shared.postgres.sealer import Sealer, of_job
 
 #: What a claim gives of a job, in the order that `read_job` reads.
@@ -220,3 +221,16 @@ def _outcome_json(outcome: Outcome, details: dict[str, Any], sealer: Sealer) -> 
             return {"outcome": "released"}
         case Cancelled():
             return {"outcome": "cancelled", "message": outcome.reason}
+
+
+def limits_json(limits: Limits) -> dict[str, Any]:
+    """What queue.set_limits takes, and the columns of queue_settings."""
+    return {
+        "rate_limit": limits.rate.limit if limits.rate else None,
+        "rate_seconds": limits.rate.window.total_seconds() if limits.rate else None,
+        "concurrency": limits.concurrency,
+        "key_rate_limit": limits.key_rate.limit if limits.key_rate else None,
+        "key_rate_seconds": limits.key_rate.window.total_seconds() if limits.key_rate else None,
+        "key_concurrency": limits.key_concurrency,
+        "job_cost": limits.job_cost,
+    }

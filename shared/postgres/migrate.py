@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
 import psycopg
 
-from shared.handlers.registry import QUEUES
+from shared.engine.json_text import to_json
+from shared.engine.ports import Limits
+from shared.handlers.registry import QUEUES, QueueSpec
+from shared.postgres.job_rows import limits_json
 
 LOCK_KEY = 0x466C6565745175  # any number, the same for every runner
 LOCK_TIMEOUT = "4s"
@@ -108,13 +110,38 @@ def _lock(conn: psycopg.Connection) -> None:
 
 
 def _declare_queues(conn: psycopg.Connection) -> None:
-    rows: Iterable[tuple[object, ...]] = [
-        (spec.name, spec.klass, spec.carries, spec.priority, spec.closed) for spec in QUEUES.values()
-    ]
+    """What an operator has set (limits) stays; the rest follows the registry."""
     with conn.cursor() as cursor:
-        cursor.executemany(
-            "insert into queue.queue_settings (queue, class, carries, priority, closed) values (%s, %s, %s, %s, %s)"
-            " on conflict (queue) do update set class = excluded.class, carries = excluded.carries,"
-            " priority = excluded.priority, closed = excluded.closed",
-            rows,
-        )
+        cursor.executemany(_DECLARE, [_declaration(spec) for spec in QUEUES.values()])
+
+
+def _declaration(spec: QueueSpec) -> dict[str, object]:
+    key = spec.limit_key
+    return limits_json(spec.limits) | {
+        "queue": spec.name,
+        "class": spec.klass,
+        "carries": spec.carries,
+        "priority": spec.priority,
+        "closed": spec.closed,
+        "key_scope": key.scope if key else None,
+        "key_fields": to_json(key.fields) if key else None,
+    }
+
+
+_DECLARED = (
+    "class",
+    "carries",
+    "priority",
+    "closed",
+    "key_scope",
+    "key_fields",
+)
+_LIMITS = tuple(limits_json(Limits()))
+_DECLARE = (
+    f"insert into queue.queue_settings as s (queue, {', '.join(_DECLARED + _LIMITS)})"  # noqa: S608 - constant names
+    f" values (%(queue)s, {', '.join(f'%({name})s' for name in _DECLARED + _LIMITS)})"
+    f" on conflict (queue) do update set {', '.join(f'{name} = excluded.{name}' for name in _DECLARED)}, "
+    + ", ".join(
+        f"{name} = case when s.limits_changed_at is null then excluded.{name} else s.{name} end" for name in _LIMITS
+    )
+).encode()

@@ -14,6 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import namedtuple_row
 
+from shared.engine.backoff import RetryPolicy
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     MAY_HAVE_TAKEN_EFFECT,
@@ -21,6 +22,7 @@ from shared.engine.job import (
     Cancellation,
     Claimed,
     Enqueued,
+    ErrorClass,
     Job,
     JobRecord,
     JobState,
@@ -33,7 +35,15 @@ from shared.engine.job import (
 )
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import Limits, QueueSettings, Rate
-from shared.postgres.job_rows import CLAIMED, new_job_json, read_job, read_jobs, read_record, settlement_json
+from shared.postgres.job_rows import (
+    CLAIMED,
+    limits_json,
+    new_job_json,
+    read_job,
+    read_jobs,
+    read_record,
+    settlement_json,
+)
 from shared.postgres.pool import Database
 from shared.postgres.sealer import Sealer
 
@@ -150,14 +160,15 @@ class PostgresStore:
         def call(conn: psycopg.Connection) -> QueueSettings:
             row = conn.execute(
                 "select paused, lease_seconds, wake_size, claim_batch, rate_limit, rate_seconds, concurrency,"
-                " key_rate_limit, key_rate_seconds, key_concurrency, job_cost from queue.queue_settings"
+                " key_rate_limit, key_rate_seconds, key_concurrency, job_cost, retry_delays"
+                " from queue.queue_settings"
                 " where queue = %s",
                 (queue,),
             ).fetchone()
             if row is None:
                 return QueueSettings(queue)
             limits = Limits(_rate(row[4], row[5]), row[6], _rate(row[7], row[8]), row[9], row[10])
-            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3], limits)
+            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3], limits, _retries(row[11]))
 
         return self._call(call)
 
@@ -307,17 +318,8 @@ def _rate(limit: int | None, seconds: float | None) -> Rate | None:
     return Rate(limit, timedelta(seconds=seconds)) if limit is not None and seconds is not None else None
 
 
-def limits_json(limits: Limits) -> dict[str, Any]:
-    """What queue.set_limits takes, and the columns of queue_settings."""
-    return {
-        "rate_limit": limits.rate.limit if limits.rate else None,
-        "rate_seconds": limits.rate.window.total_seconds() if limits.rate else None,
-        "concurrency": limits.concurrency,
-        "key_rate_limit": limits.key_rate.limit if limits.key_rate else None,
-        "key_rate_seconds": limits.key_rate.window.total_seconds() if limits.key_rate else None,
-        "key_concurrency": limits.key_concurrency,
-        "job_cost": limits.job_cost,
-    }
+def _retries(delays: dict[str, list[float]] | None) -> dict[ErrorClass, RetryPolicy]:
+    return {ErrorClass(name): RetryPolicy(tuple(seconds)) for name, seconds in (delays or {}).items()}
 
 
 @contextmanager
