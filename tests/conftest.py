@@ -81,6 +81,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     with psycopg.connect(server.dsn, autocommit=True) as conn:
         conn.execute("create database template_fleet")
     migrate(server.url("template_fleet"))
+    with psycopg.connect(server.url("template_fleet"), autocommit=True) as conn:
+        # A test that is not about limits is not slowed by them; whoever tests them sets them.
+        conn.execute(
+            "update queue.queue_settings set rate_limit = null, rate_seconds = null, concurrency = null, job_cost = 1,"
+            " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null"
+        )
     yield server
     server.stop("immediate")
 
