@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg
@@ -28,6 +31,8 @@ from shared.engine.ports import Store
 from shared.handlers.registry import QUEUES
 from shared.postgres.store import PostgresStore
 
+T = TypeVar("T")
+
 QUEUE = "teams-outbound"
 LEASE = timedelta(seconds=45)
 NO_LEASE = timedelta(seconds=-1)
@@ -45,6 +50,11 @@ class Bench:
     pass_deadline: Callable[[UUID], None]
     pass_time: Callable[[timedelta], None]
 
+    def open_all(self) -> None:
+        """As the relay does every ten seconds: what a key held back is looked at again."""
+        self.pass_time(timedelta(seconds=11))
+        self.store.open_due(1000)
+
 
 @pytest.fixture(params=["postgres", "memory"])
 def bench(request: pytest.FixtureRequest) -> Bench:
@@ -54,6 +64,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 def _postgres(request: pytest.FixtureRequest) -> Bench:
     store: PostgresStore = request.getfixturevalue("postgres_store")
     sql: psycopg.Connection = request.getfixturevalue("sql")
+    without_limits(sql)
     past = "clock_timestamp() - interval '1 second'"
     return Bench(
         store,
@@ -70,16 +81,25 @@ def _postgres(request: pytest.FixtureRequest) -> Bench:
     )
 
 
+def without_limits(sql: psycopg.Connection) -> None:
+    """Take away the limits that the queues are declared with: each test sets its own."""
+    sql.execute(
+        "update queue.queue_settings set rate_limit = null, rate_seconds = null, concurrency = null, job_cost = 1,"
+        " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null, key_scope = null, key_fields = null"
+    )
+
+
 def let_time_pass(sql: psycopg.Connection, by: timedelta) -> None:
-    """Move everything that has a time into the past: what is scheduled, leased, limited, blocked or unique for a while."""
+    """Move everything that has a time into the past: what is scheduled, leased, limited, blocked, unique for now."""
     for statement in (
         "update queue.later set run_at = run_at - %(by)s, expires_at = expires_at - %(by)s",
         "update queue.waiting set run_at = run_at - %(by)s, expires_at = expires_at - %(by)s",
-        "update queue.job set run_at = run_at - %(by)s, lease_until = lease_until - %(by)s, expires_at = expires_at - %(by)s",
+        "update queue.job set run_at = run_at - %(by)s, lease_until = lease_until - %(by)s,"
+        " expires_at = expires_at - %(by)s",
         "update queue.uniqueness set first_at = first_at - %(by)s, until = until - %(by)s",
         "update queue.rate_limit_tracking set blocked_until = blocked_until - %(by)s, wake_at = wake_at - %(by)s,"
         " reserved_until = reserved_until - %(by)s,"
-        " bucket = bucket - ceil(extract(epoch from %(by)s) * 20 / window_seconds)::bigint",
+        " bucket = bucket - coalesce(ceil(extract(epoch from %(by)s) * 20 / window_seconds)::bigint, 0)",
     ):
         sql.execute(statement.encode(), {"by": by})
 
@@ -143,6 +163,18 @@ def state(bench: Bench, job_id: UUID) -> JobState:
 
 def states(bench: Bench, job_ids: Iterable[UUID]) -> list[JobState]:
     return [state(bench, job_id) for job_id in job_ids]
+
+
+def at_once(n: int, call: Callable[[int], T]) -> list[T]:
+    """Run `call(0..n-1)` in n threads that start together; raises what any of them raised."""
+    start = threading.Barrier(n)
+
+    def run(index: int) -> T:
+        start.wait(10)
+        return call(index)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(run, range(n)))
 
 
 def ids(jobs: Iterable[Job]) -> list[UUID]:
