@@ -960,11 +960,15 @@ begin
     elsif v_run_at <= p_now then
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
                                payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
-        select «v_job.»;
+        select v_job.id, v_job.queue, v_job.priority, v_job.run_at, v_job.enqueued_at, v_job.attempt, v_job.correlation_id,
+               v_job.idempotency_key, v_job.redrive_of, v_job.effect_since, v_job.expires_at, v_job.payload, v_job.attempts,
+               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key;
     else
         insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
                                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
-        select «v_job.»;
+        select v_job.id, v_job.queue, v_job.priority, v_job.run_at, v_job.enqueued_at, v_job.attempt, v_job.correlation_id,
+               v_job.idempotency_key, v_job.redrive_of, v_job.effect_since, v_job.expires_at, v_job.payload, v_job.attempts,
+               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key;
     end if;
     return query select v_id, true, v_failed is null and v_waits = '{}' and v_run_at <= p_now and not v_settings.paused, v_replaced;
 end
