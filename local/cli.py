@@ -32,6 +32,7 @@ Fleet Queue: the message queue of a fleet management system, on this machine.
   ./dev psql [psql arguments]         a database shell (while `up` runs)
   ./dev env                           the settings of what runs, for: eval "$(./dev env)"
   ./dev sign-in                       sign the Teams service account in (device code)
+  ./dev reseal                        seal with the current ENCRYPTION_KEY what another key, or none, seals
   ./dev migrate                       bring the database of DATABASE_URL, or of `up`, up to date
   ./dev reset [--yes]                 stop, and remove the local data
 
@@ -204,6 +205,16 @@ def migrate() -> None:
     except MigrationError as error:
         _fail(str(error))
     print(f"Applied: {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+@app.command()
+def reseal() -> None:
+    """Seal payloads and the sign-in with the current key."""
+    if "DATABASE_URL" not in os.environ:
+        os.environ.update(_settings())
+    from shared.reseal import main as run
+
+    raise typer.Exit(run())
 
 
 @app.command("sign-in")

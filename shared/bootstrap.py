@@ -18,7 +18,7 @@ from functools import wraps
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from shared.engine.errors import Problem
+from shared.engine.errors import Problem, StoreUnavailableError
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ if TYPE_CHECKING:
     from shared.handlers.services import Alerts, CommunicationLog, Operator
     from shared.handlers.webhooks import NotificationProcessor
     from shared.monitoring.health import Health
+    from shared.postgres.missing_keys import MissingKeys
     from shared.postgres.partitions import Partitions
     from shared.postgres.pool import Database
+    from shared.postgres.reseal import Reseal
+    from shared.postgres.sealer import Sealer
     from shared.postgres.store import PostgresStore
     from shared.postgres.token_cache import PostgresTokenCache
     from shared.sealing import KeyRing
@@ -103,10 +106,18 @@ def key_ring() -> KeyRing:
 
 
 @_once
+def sealer() -> Sealer:
+    from shared.handlers.registry import QUEUES
+    from shared.postgres.sealer import Sealer
+
+    return Sealer([spec.name for spec in QUEUES.values() if spec.sealed], _key_ring_or_reason)
+
+
+@_once
 def store() -> PostgresStore:
     from shared.postgres.store import PostgresStore
 
-    return PostgresStore(database())
+    return PostgresStore(database(), sealer())
 
 
 @_once
@@ -153,7 +164,9 @@ def worker() -> Worker:
     from shared.handlers.loading import parse_payload
 
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return Worker(store(), producer(), _handler_for, parse_payload, _random(), worker_id, heartbeat())
+    return Worker(
+        store(), producer(), _handler_for, parse_payload, _random(), worker_id, heartbeat(), on_missing_key=_miss_key
+    )
 
 
 @_once
@@ -183,7 +196,7 @@ def schedules() -> Schedules:
     from shared.engine.schedules import Schedules
     from shared.postgres.schedules import PostgresSchedules
 
-    return Schedules(PostgresSchedules(database()), producer())
+    return Schedules(PostgresSchedules(database(), sealer()), producer())
 
 
 @_once
@@ -191,7 +204,7 @@ def scheduler() -> Scheduler:
     from shared.engine.schedules import Scheduler
     from shared.postgres.schedules import PostgresSchedules
 
-    return Scheduler(PostgresSchedules(database()), producer())
+    return Scheduler(PostgresSchedules(database(), sealer()), producer())
 
 
 @_once
@@ -199,6 +212,14 @@ def partitions() -> Partitions:
     from shared.postgres.partitions import Partitions
 
     return Partitions(database())
+
+
+def reseal(say: Callable[[str], None]) -> Reseal:
+    """A run of the re-encrypt command."""
+    from shared.postgres.reseal import Reseal
+
+    key_ring()  # without a key it says so here
+    return Reseal(database(), sealer(), _cache_cipher(), say)
 
 
 # Ways in
@@ -227,7 +248,7 @@ def notification_processor() -> NotificationProcessor:
     from shared.handlers.webhooks import NotificationProcessor
     from shared.postgres.webhook_events import PostgresWebhookEvents
 
-    return NotificationProcessor(PostgresWebhookEvents(database()), store().bury, producer())
+    return NotificationProcessor(PostgresWebhookEvents(database(), sealer()), store().bury, producer())
 
 
 @_once
@@ -260,7 +281,11 @@ def admin_access() -> AdminAccess:
 def health() -> Health:
     from shared.monitoring.health import Health
 
-    return Health({"database": _reach_database, "storage": lambda: queues().reach("webhooks")}, _settings_problems)
+    return Health(
+        {"database": _reach_database, "storage": lambda: queues().reach("webhooks")},
+        _settings_problems,
+        waiting=_missing_key_problems,
+    )
 
 
 # Graph
@@ -425,6 +450,15 @@ def _service_account_tokens(account: str) -> DelegatedTokens:
     )
 
 
+def _key_ring_or_reason() -> KeyRing:
+    from shared.sealing import UnknownKeyError
+
+    try:
+        return key_ring()
+    except SettingsError as error:
+        raise UnknownKeyError(str(error)) from error
+
+
 def _token_cache() -> PostgresTokenCache:
     from shared.postgres.token_cache import PostgresTokenCache
 
@@ -473,6 +507,34 @@ def _settings_problems() -> Sequence[Problem]:
     from shared.settings import problems
 
     return problems()
+
+
+def _missing_keys() -> MissingKeys:
+    from shared.postgres.missing_keys import MissingKeys
+
+    return MissingKeys(database())
+
+
+def _miss_key(key_id: str) -> None:
+    try:
+        _missing_keys().miss(key_id)
+    except StoreUnavailableError as error:
+        log.warning("missing_key.not_told", extra={"key_id": key_id, "error": str(error)})
+
+
+def _missing_key_problems() -> Sequence[Problem]:
+    """Of keys that the settings lack: each is named by the settings' own check, or here by jobs that wait for it."""
+    try:
+        ring, missed = key_ring(), _missing_keys().missed()
+        if here := [key_id for key_id in missed if key_id in ring]:
+            _missing_keys().found(here)
+    except (SettingsError, StoreUnavailableError):
+        return ()
+    return [
+        Problem("ENCRYPTION_KEYS_PREVIOUS", f"jobs wait for the key {key_id}, which is not among the keys; add it")
+        for key_id in missed
+        if key_id not in here
+    ]
 
 
 def _reach_database() -> None:

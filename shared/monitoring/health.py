@@ -30,16 +30,19 @@ class HealthReport:
 
 
 class Health:
-    """`parts` are reached one after the other; each raises when it is away. `settings` lists what is wrong there."""
+    """`parts` are reached one after the other; each raises when it is away. `settings` lists what is wrong there;
+    `waiting` what jobs lack, and is asked only while all parts are there."""
 
     def __init__(
         self,
         parts: Mapping[str, Callable[[], None]],
         settings: Callable[[], Sequence[Problem]],
         clock: Callable[[], float] = time.monotonic,
+        waiting: Callable[[], Sequence[Problem]] = tuple,
     ) -> None:
         self._parts = parts
         self._settings = settings
+        self._waiting = waiting
         self._clock = clock
         self._lock = threading.Lock()
         self._last: tuple[float, HealthReport] | None = None
@@ -49,7 +52,8 @@ class Health:
         with self._lock:
             if self._last is None or self._clock() - self._last[0] >= CACHE_SECONDS:
                 checks = {name: _state(name, reach) for name, reach in self._parts.items()}
-                self._last = (self._clock(), HealthReport(checks, tuple(self._settings())))
+                waiting = self._waiting() if set(checks.values()) == {"ok"} else ()
+                self._last = (self._clock(), HealthReport(checks, (*self._settings(), *waiting)))
             return self._last[1]
 
 

@@ -51,6 +51,11 @@ class Sealer:
         self.queues = frozenset(queues)
         self._ring = ring
 
+    @property
+    def current_key(self) -> str:
+        """The id of the key that seals. Raises UnknownKeyError."""
+        return self._keys().current
+
     def new_row(self, job: NewJob) -> dict[str, Any]:
         """The payload of a new job's row, and its id where the payload is bound to one."""
         if job.queue not in self.queues:

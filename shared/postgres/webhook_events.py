@@ -9,6 +9,7 @@ import psycopg
 
 from shared.engine.json_text import to_json
 from shared.handlers.webhooks import Event, EventRefusedError, Recorded
+from shared.postgres.job_rows import new_job_json
 from shared.postgres.pool import Database
 from shared.postgres.sealer import Sealer
 
@@ -79,11 +80,5 @@ def _event_json(event: Event, sealer: Sealer) -> dict[str, Any]:
         "received_at": event.received_at.isoformat() if event.received_at else None,
         "outcome": event.outcome,
         "raw": event.raw,
-        "job": job
-        and {
-            **sealer.new_row(job),
-            "queue": job.queue,
-            "idempotency_key": job.idempotency_key,
-            "correlation_id": job.correlation_id,
-        },
+        "job": new_job_json(job, sealer) if job is not None else None,
     }

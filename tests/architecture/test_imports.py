@@ -28,6 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.settings_errors",
     ),
     "shared.bootstrap": ("shared",),
+    "shared.reseal": ("shared.bootstrap", "shared.engine.errors", "shared.settings_errors"),
     "shared.settings": ("shared.settings_errors", "shared.engine.errors", "shared.graph.notifications"),
     "shared.settings_errors": ("shared.engine.errors",),
     "shared.logs": (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -542,6 +543,7 @@ def test_the_databases_own_clock_is_used_where_nothing_else_is_said(
 def test_bootstrap_builds_both(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("QueueStorage", "AccountName=a;AccountKey=a2V5;QueueEndpoint=http://127.0.0.1:1/a;")
+    monkeypatch.setenv("ENCRYPTION_KEY", base64.b64encode(bytes(32)).decode())
     bootstrap.stop()
     try:
         assert bootstrap.schedules().put("tyres", QUEUE, PAYLOAD, "* * * * *").next_run_at is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from datetime import timedelta
@@ -57,6 +58,7 @@ def test_notifications_that_were_put_twice_make_one_job(
     with lossy(azurite) as server:
         monkeypatch.setenv("DATABASE_URL", database_url)
         monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+        monkeypatch.setenv("ENCRYPTION_KEY", base64.b64encode(bytes(32)).decode())
         monkeypatch.setenv("QueueStorage", server.connection_string(azurite))
         bootstrap.stop()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
 
@@ -26,5 +27,6 @@ def product(
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("QueueStorage", azurite.connection_string)
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    monkeypatch.setenv("ENCRYPTION_KEY", base64.b64encode(bytes(32)).decode())
     yield storage
     bootstrap.stop()
