@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
 from shared.engine.context import Context
 from shared.engine.enqueue import Producer
-from shared.engine.job import Job, Settlement
+from shared.engine.job import Claimed, Job, Settled, Settlement
 from shared.engine.receive import Receiver
 from shared.engine.worker import Worker
 from shared.handlers.registry import QUEUES
@@ -56,20 +55,20 @@ class CrashingStore(PostgresStore):
         super().__init__(database)
         self._crash = crash
 
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> list[Job]:
-        jobs = super().claim(queue, limit, worker, lease)
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
+        claimed = super().claim(queue, limit, worker, lease)
         self._crash("after-claim")
-        return jobs
+        return claimed
 
-    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> list[UUID]:
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
         self._crash("before-settle")
-        lost = super().settle(settlements, only_expired=only_expired)
+        settled = super().settle(settlements, only_expired=only_expired)
         self._crash("after-settle")
-        return lost
+        return settled
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
-    ) -> tuple[list[UUID], list[Job]]:
+    ) -> tuple[Settled, Claimed]:
         self._crash("before-settle")
         answer = super().settle_and_claim(settlements, queue, limit, worker, lease)
         self._crash("after-settle")

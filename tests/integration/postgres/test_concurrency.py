@@ -41,12 +41,12 @@ def test_I2_twenty_workers_take_every_job_once_and_never_more_than_asked(
     lock = threading.Lock()
 
     def work(index: int) -> None:
-        while jobs := store.claim(QUEUE, 7, f"w-{index}", LEASE):
+        while jobs := store.claim(QUEUE, 7, f"w-{index}", LEASE).jobs:
             assert len(jobs) <= 7
             with lock:
                 claimed.update(job.id for job in jobs)
             settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
-            assert store.settle(settlements[::-1]) == []
+            assert store.settle(settlements[::-1]).lost == ()
 
     at_once(20, work)
     assert len(claimed) == 1000 and set(claimed.values()) == {1}
@@ -104,9 +104,9 @@ def until_somebody_waits(conn: psycopg.Connection) -> None:
 
 def test_opposite_lock_orders_cost_no_settlement(postgres_store: PostgresStore) -> None:
     postgres_store.enqueue([NewJob(QUEUE, {}) for _ in range(50)])
-    jobs = postgres_store.claim(QUEUE, 50, "w", LEASE)
+    jobs = postgres_store.claim(QUEUE, 50, "w", LEASE).jobs
     settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
-    lost = at_once(4, lambda index: postgres_store.settle(settlements if index % 2 else settlements[::-1]))
+    lost = at_once(4, lambda index: postgres_store.settle(settlements if index % 2 else settlements[::-1]).lost)
     assert sorted(len(x) for x in lost) == [0, 50, 50, 50]  # type: ignore[arg-type]
 
 
@@ -117,8 +117,8 @@ def test_I3_a_locked_better_job_is_passed_over_and_not_waited_for(
     [worse] = postgres_store.enqueue([NewJob(QUEUE, {}, priority=9)])
     with psycopg.connect(database_url) as other:
         other.execute("select from queue.job where id = %s for update", (better.id,))
-        assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE)] == [worse.id]
-    assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE)] == [better.id]
+        assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE).jobs] == [worse.id]
+    assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE).jobs] == [better.id]
 
 
 def test_two_hosts_timers_have_one_turn(postgres_store: PostgresStore) -> None:

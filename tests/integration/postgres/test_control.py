@@ -64,8 +64,8 @@ def test_a_pause_outlives_the_process_and_the_next_migration(database_url: str, 
     again = open_database(database_url)
     store = PostgresStore(again)
     store.enqueue([NewJob(QUEUE, {})])
-    assert store.settings(QUEUE).paused and store.claim(QUEUE, 1, "w", LEASE) == []
-    assert store.resume(QUEUE) and len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+    assert store.settings(QUEUE).paused and store.claim(QUEUE, 1, "w", LEASE).jobs == ()
+    assert store.resume(QUEUE) and len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     again.close()
 
 
@@ -74,14 +74,14 @@ def test_clear_works_in_transactions_of_a_thousand_and_leaves_running_jobs(
 ) -> None:
     add(sql, 2500)
     add(sql, 1200, "later")
-    running = postgres_store.claim(QUEUE, 5, "w", LEASE)
+    running = postgres_store.claim(QUEUE, 5, "w", LEASE).jobs
     assert control.clear(QUEUE, QUEUE) == 2495 + 1200
     assert counts(sql) == {"active": 5, "cancelled": 3695}
     sizes = sql.execute(
         "select count(*) from queue.job_tracking where state = 'cancelled' group by xmin::text order by 1 desc"
     ).fetchall()
     assert [size for (size,) in sizes] == [CLEARED_AT_ONCE] * 3 + [695]
-    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed()) for job in running]) == []
+    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed()) for job in running]).lost == ()
 
 
 def test_clear_beside_workers_loses_no_job_and_stops_none(
@@ -93,8 +93,8 @@ def test_clear_beside_workers_loses_no_job_and_stops_none(
         if index == 0:
             return -control.clear(QUEUE, QUEUE)
         done = 0
-        while jobs := postgres_store.claim(QUEUE, 20, f"w-{index}", LEASE):
-            assert postgres_store.settle([Settlement(j.id, j.lease_token, Completed()) for j in jobs]) == []
+        while jobs := postgres_store.claim(QUEUE, 20, f"w-{index}", LEASE).jobs:
+            assert postgres_store.settle([Settlement(j.id, j.lease_token, Completed()) for j in jobs]).lost == ()
             done += len(jobs)
         return done
 
@@ -146,16 +146,16 @@ def test_sql_refuses_a_deadline_that_makes_no_sense(sql: psycopg.Connection, cal
 )
 def test_cancel_against_settle_has_one_winner(postgres_store: PostgresStore, outcome: Outcome) -> None:
     postgres_store.enqueue([NewJob(QUEUE, {}) for _ in range(40)])
-    for job in postgres_store.claim(QUEUE, 40, "w", LEASE):
+    for job in postgres_store.claim(QUEUE, 40, "w", LEASE).jobs:
         settlement = Settlement(job.id, job.lease_token, outcome)
 
         def race(index: int, settlement: Settlement = settlement) -> object:
             store = postgres_store
-            return store.settle([settlement]) if index else store.cancel(settlement.job_id)
+            return store.settle([settlement]).lost if index else store.cancel(settlement.job_id)
 
         answer, lost = at_once(2, race)
         record = postgres_store.get(job.id)
-        assert record is not None and lost == [], "the lease was held, so its holder settled"
+        assert record is not None and lost == (), "the lease was held, so its holder settled"
         if isinstance(outcome, Retry):
             # Before the settlement a request, after it a waiting job: either way it does not run again.
             assert answer in (Cancellation.REQUESTED, Cancellation.CANCELLED)
@@ -169,7 +169,7 @@ def test_a_request_to_stop_that_is_committed_while_a_settlement_waits_decides_it
     postgres_store: PostgresStore, database_url: str
 ) -> None:
     [made] = postgres_store.enqueue([NewJob(QUEUE, {})])
-    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE)
+    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
     settlement = Settlement(job.id, job.lease_token, Retry(LOST, timedelta()))
     with psycopg.connect(database_url) as operator:
         operator.execute("select queue.cancel_job(%s)", (made.id,))
@@ -177,7 +177,7 @@ def test_a_request_to_stop_that_is_committed_while_a_settlement_waits_decides_it
             lost = pool.submit(postgres_store.settle, [settlement])
             until_somebody_waits(operator)
             operator.commit()
-            assert lost.result(10) == []
+            assert lost.result(10).lost == ()
     record = postgres_store.get(made.id)
     assert record is not None and (record.state, len(record.attempts)) == (JobState.CANCELLED, 1)
 
@@ -188,16 +188,16 @@ def test_cancel_against_claim_has_one_winner(postgres_store: PostgresStore) -> N
 
         def race(index: int, job_id: object = made.id) -> object:
             if index:
-                return postgres_store.claim(QUEUE, 1, "w", LEASE)
+                return postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
             return postgres_store.cancel(job_id)  # type: ignore[arg-type]
 
         answer, jobs = at_once(2, race)
         if answer is Cancellation.CANCELLED:
-            assert jobs == []
+            assert jobs == ()
         else:
             assert answer is Cancellation.REQUESTED
-            assert isinstance(jobs, list) and [job.id for job in jobs] == [made.id]
-            assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed()) for job in jobs]) == []
+            assert isinstance(jobs, tuple) and [job.id for job in jobs] == [made.id]
+            assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed()) for job in jobs]).lost == ()
 
 
 def test_a_cancel_that_waits_for_a_claim_to_commit_asks_the_new_holder_to_stop(
@@ -239,7 +239,7 @@ def test_claims_get_past_any_number_of_expired_jobs(postgres_store: PostgresStor
     add(sql, 350, priority=1, expires_in="-1 second")
     add(sql, 4, priority=9)
     for _ in range(4):
-        assert len(postgres_store.claim(QUEUE, 1, "w", LEASE)) == 1
+        assert len(postgres_store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     assert counts(sql) == {"dead": 350, "active": 4}
 
 
@@ -251,13 +251,13 @@ def test_a_claim_that_ends_jobs_makes_a_missing_partition(
     row = sql.execute(f"select {today}".encode()).fetchone()
     assert row is not None
     sql.execute(f"drop table queue.job_tracking_{row[0]}".encode())
-    assert postgres_store.claim(QUEUE, 1, "w", LEASE) == [] and counts(sql) == {"dead": 1}
+    assert postgres_store.claim(QUEUE, 1, "w", LEASE).jobs == () and counts(sql) == {"dead": 1}
 
 
 def test_eight_claims_at_once_end_an_expired_job_once(postgres_store: PostgresStore, sql: psycopg.Connection) -> None:
     add(sql, 300, expires_in="-1 second")
     add(sql, 80)
-    taken = at_once(8, lambda index: len(postgres_store.claim(QUEUE, 10, f"w-{index}", LEASE)))
+    taken = at_once(8, lambda index: len(postgres_store.claim(QUEUE, 10, f"w-{index}", LEASE).jobs))
     postgres_store.expire_due(1000)
     assert taken == [10] * 8 and counts(sql) == {"dead": 300, "active": 80}
     row = sql.execute("select count(*), count(distinct job_id) from queue.dead_letter_queue").fetchone()
@@ -268,7 +268,7 @@ def test_future_jobs_and_deadlines_cost_a_claim_nothing(postgres_store: Postgres
     add(sql, 50_000, "later", expires_in="9 days")
     add(sql, 20_000, expires_in="9 days")
     sql.execute("analyze queue.later, queue.job")
-    postgres_store.claim(QUEUE, 1, "w", LEASE)
+    postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
     probes = {
         "later_due": "select from queue.later l where l.queue = $1 and l.run_at <= $2 limit 1",
         "job_expiry": "select from queue.job c where c.expires_at <= $2 and c.queue = $1 and c.lease_token is null"
@@ -292,5 +292,5 @@ def test_future_jobs_and_deadlines_cost_a_claim_nothing(postgres_store: Postgres
 
 def test_no_index_names_what_a_claim_or_a_request_to_stop_changes(sql: psycopg.Connection) -> None:
     rows = sql.execute("select indexdef from pg_indexes where schemaname = 'queue' and tablename = 'job'").fetchall()
-    changed = ("lease_token", "lease_until", "leased_by", "started_at", "attempt", "stop_requested_at")
-    assert len(rows) == 3 and not [column for column in changed for (index,) in rows if column in index]
+    changed = ("lease_token", "lease_until", "leased_by", "started_at", "attempt", "stop_requested_at", "progress")
+    assert len(rows) == 5 and not [column for column in changed for (index,) in rows if column in index]

@@ -58,7 +58,7 @@ def test_the_claim_reads_the_index_in_order_and_sorts_nothing(sql: psycopg.Conne
 def test_claims_stay_hot_updates(sql: psycopg.Connection, database: Database) -> None:
     store = PostgresStore(database)
     store.enqueue([NewJob(QUEUE, {"n": n}) for n in range(200)])
-    while store.claim(QUEUE, 50, "w", timedelta(seconds=45)):
+    while store.claim(QUEUE, 50, "w", timedelta(seconds=45)).jobs:
         pass
     database.close()  # a server process reports its figures at its end
 
@@ -108,8 +108,8 @@ def test_a_hundred_thousand_future_jobs_cost_a_claim_and_the_relay_nothing(
     # What was counted before the statistics are emptied belongs to the insert.
     sql.execute("select pg_stat_force_next_flush()")
     sql.execute("select pg_stat_reset()")
-    assert len(postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45))) == 1
-    assert postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45)) == []
+    assert len(postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45)).jobs) == 1
+    assert postgres_store.claim(QUEUE, 1, "w", timedelta(seconds=45)).jobs == ()
     assert postgres_store.promote_due(1000) == 0
     read = 0
     until = time.monotonic() + 20
@@ -190,9 +190,9 @@ def test_dropping_partitions_beside_running_work_costs_no_settlement(
 
     def work() -> int:
         settled = 0
-        while jobs := postgres_store.claim(QUEUE, 5, "w", timedelta(seconds=45)):
+        while jobs := postgres_store.claim(QUEUE, 5, "w", timedelta(seconds=45)).jobs:
             settled += len(jobs)
-            assert postgres_store.settle([Settlement(j.id, j.lease_token, Completed()) for j in jobs]) == []
+            assert postgres_store.settle([Settlement(j.id, j.lease_token, Completed()) for j in jobs]).lost == ()
         done.set()
         return settled
 

@@ -58,14 +58,14 @@ def test_a_stopped_database_is_told_as_away_and_work_goes_on_within_5_s_of_its_r
     store = PostgresStore(database)
     store.enqueue([NewJob(QUEUE, {})])
     own_server.stop("immediate")
-    for call in (lambda: store.claim(QUEUE, 1, "w", LEASE), lambda: store.enqueue([NewJob(QUEUE, {})])):
+    for call in (lambda: store.claim(QUEUE, 1, "w", LEASE).jobs, lambda: store.enqueue([NewJob(QUEUE, {})])):
         with pytest.raises(StoreUnavailableError):
             call()
     own_server.start()
     back = time.monotonic()
     while True:
         try:
-            assert len(store.claim(QUEUE, 5, "w", LEASE)) == 1
+            assert len(store.claim(QUEUE, 5, "w", LEASE).jobs) == 1
             break
         except StoreUnavailableError:
             assert time.monotonic() - back < 5
@@ -79,7 +79,7 @@ def test_dead_connections_after_a_quiet_night_are_not_handed_out(
     store.enqueue([NewJob(QUEUE, {})])
     sql.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'fleet-queue'")
     monkeypatch.setattr(pool, "TRUSTED_IDLE_SECONDS", 0.0)
-    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+    assert len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
 
 
 def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(direct_url: str) -> None:
@@ -89,8 +89,8 @@ def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(direc
     with database.connection() as conn:
         conn.execute("select set_config('default_transaction_read_only', 'on', false)")
     with pytest.raises(StoreUnavailableError, match="read-only"):
-        store.claim(QUEUE, 1, "w", LEASE)
-    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+        store.claim(QUEUE, 1, "w", LEASE).jobs
+    assert len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     database.close()
 
 
@@ -104,9 +104,9 @@ def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
     with psycopg.connect(direct_url) as other:
         other.execute("lock table queue.job in access exclusive mode")
         with pytest.raises(StoreUnavailableError):
-            store.claim(QUEUE, 1, "w", LEASE)
+            store.claim(QUEUE, 1, "w", LEASE).jobs
     store.enqueue([NewJob(QUEUE, {})])
-    assert len(store.claim(QUEUE, 1, "w", LEASE)) == 1
+    assert len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     database.close()
 
 
@@ -174,7 +174,7 @@ def test_a_closed_pool_is_told_as_away_to_who_is_late_and_opens_again(database: 
 def test_no_prepared_statements_that_a_transaction_pooler_could_lose(database: Database) -> None:
     store = PostgresStore(database)
     for _ in range(10):
-        store.claim(QUEUE, 1, "w", LEASE)
+        store.claim(QUEUE, 1, "w", LEASE).jobs
     with database.connection() as conn:
         assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
 
@@ -183,10 +183,10 @@ def test_a_settlement_on_a_day_without_partition_makes_it(
     postgres_store: PostgresStore, sql: psycopg.Connection
 ) -> None:
     postgres_store.enqueue([NewJob(QUEUE, {})])
-    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE)
+    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
     for (name,) in sql.execute(
         "select inhrelid::regclass::text from pg_inherits where inhparent = 'queue.job_tracking'::regclass"
     ).fetchall():
         sql.execute(f"drop table {name}".encode())
-    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed())]) == []
+    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed())]).lost == ()
     assert postgres_store.get(job.id) is not None

@@ -41,8 +41,8 @@ class FailingStore(MemoryStore):
     """Raises StoreUnavailableError for the next `failures` calls of the verbs named."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
         self.failures: dict[str, int] = {}
+        super().__init__(*args, **kwargs)
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -67,7 +67,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.store = FailingStore(QUEUES, CLOSED, self.clock)
         self.transport = FailingTransport()
-        specs = {name: SimpleNamespace(name=name, closed=CLOSED.get(name, "")) for name in QUEUES}
+        specs = {name: SimpleNamespace(name=name, closed=CLOSED.get(name, ""), limit_key=None) for name in QUEUES}
         self.producer = Producer(self.store, self.transport, specs, parse)
         self.heartbeat = Heartbeat(self.store)
         random = Random(7)

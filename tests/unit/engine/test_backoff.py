@@ -49,7 +49,8 @@ TABLE = {
     ErrorClass.VALIDATION: [],
     ErrorClass.UNCERTAIN: [1, 2, 4, 8, 16],
     ErrorClass.UNKNOWN: [1, 2, 4, 8, 16],
-    ErrorClass.EXPIRED: (),
+    ErrorClass.EXPIRED: [],
+    ErrorClass.DEPENDENCY: [],
     ErrorClass.WORKER_LOST: [1, 2, 4, 8, 16],
 }
 

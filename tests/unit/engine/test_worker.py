@@ -348,7 +348,7 @@ def test_I7_a_settlement_that_cannot_be_made_keeps_the_wake_up(bench: Bench) -> 
 
 def test_a_job_settled_by_someone_else_meanwhile_is_reported_lost(bench: Bench) -> None:
     def handler(job: Job, payload: Any, context: Context) -> None:
-        bench.store.settle([Settlement(job.id, job.lease_token, Released())])
+        bench.store.settle([Settlement(job.id, job.lease_token, Released())]).lost
 
     bench.handler = handler
     bench.enqueue()
@@ -405,7 +405,7 @@ def test_a_cancelled_job_that_fails_is_not_retried_but_keeps_its_failure(bench: 
 
 def test_a_cancelled_job_whose_worker_dies_is_not_run_again(bench: Bench) -> None:
     bench.enqueue()
-    [job] = bench.store.claim(QUEUE, 1, "host-2", timedelta(seconds=45))
+    [job] = bench.store.claim(QUEUE, 1, "host-2", timedelta(seconds=45)).jobs
     bench.store.cancel(job.id)
     bench.clock.advance(timedelta(minutes=2))
     assert bench.rescue.run() == 1 and bench.states() == ["cancelled"]
