@@ -382,8 +382,6 @@ set enable_seqscan = off
 as $$
 declare
     v_queues text[] := '{}';
-    v_batch queue.batch;
-    v_callback record;
 begin
     perform from queue.dependency d where d.depends_on = any(p_ids) limit 1;
     if found then
@@ -412,20 +410,22 @@ as $$
 declare
     v_queues text[] := '{}';
     v_batch queue.batch;
-    v_callback record;
+    v_callback_id uuid;
+    v_due boolean;
 begin
     for v_batch in
         select * from queue.batch b
          where b.id = any(p_batches) and b.finished_at is null and b.total = b.completed + b.dead + b.cancelled
     loop
+        v_callback_id := null;
         if v_batch.callback is not null then
-            select e.id, e.due into v_callback
+            select e.id, e.due into v_callback_id, v_due
               from queue.add_jobs(jsonb_build_array(jsonb_build_object('correlation_id', v_batch.id) || v_batch.callback)) e;
-            if v_callback.due then
+            if v_due then
                 v_queues := v_queues || (v_batch.callback ->> 'queue');
             end if;
         end if;
-        update queue.batch b set finished_at = clock_timestamp(), callback_id = v_callback.id where b.id = v_batch.id;
+        update queue.batch b set finished_at = clock_timestamp(), callback_id = v_callback_id where b.id = v_batch.id;
     end loop;
     return v_queues;
 end
@@ -907,9 +907,14 @@ begin
                    until = case v_kind when 'throttle' then p_now + make_interval(secs => (v_unique ->> 'seconds')::float8) end
              where u.queue = v_queue and u.kind = v_kind and u.key = v_unique ->> 'key';
         end if;
-        if v_replaced is not null then
-            perform queue.end_unstarted(array[v_replaced], 'cancelled', null, null, jsonb_build_object('replacedBy', v_id));
-        end if;
+    end if;
+
+    -- Before anything ends here, so that a batch does not finish while one more job joins it.
+    if e ->> 'batch_id' is not null then
+        update queue.batch b set total = b.total + 1 where b.id = (e ->> 'batch_id')::uuid;
+    end if;
+    if v_replaced is not null then
+        perform queue.end_unstarted(array[v_replaced], 'cancelled', null, null, jsonb_build_object('replacedBy', v_id));
     end if;
 
     for v_other in
@@ -925,9 +930,6 @@ begin
         end if;
     end loop;
 
-    if e ->> 'batch_id' is not null then
-        update queue.batch b set total = b.total + 1 where b.id = (e ->> 'batch_id')::uuid;
-    end if;
     v_job.id := v_id;
     v_job.queue := v_queue;
     v_job.priority := coalesce((e ->> 'priority')::smallint, v_settings.priority);
@@ -1021,12 +1023,14 @@ begin
         raise exception using errcode = 'invalid_parameter_value',
             message = format('callback: queue "%s" does not exist or takes no jobs', p_callback ->> 'queue');
     end if;
-    insert into queue.batch (id, callback) values (v_batch, p_callback);
+    -- One more than it has until all are in: some of them may end as they come.
+    insert into queue.batch (id, total, callback) values (v_batch, 1, p_callback);
     return query select v_batch, null::integer, null::uuid, null::boolean, null::boolean, null::uuid;
     return query
     select v_batch, a.ordinal, a.id, a.created, a.due, a.replaced
       from queue.add_jobs((select coalesce(jsonb_agg(x.e || jsonb_build_object('batch_id', v_batch) order by x.o), '[]')
                              from jsonb_array_elements(p_jobs) with ordinality x(e, o))) a;
+    update queue.batch b set total = b.total - 1 where b.id = v_batch;
     perform queue.finish_batches(array[v_batch]);
 end
 $$;
