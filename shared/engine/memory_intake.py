@@ -63,6 +63,8 @@ class Intake:
         meeting = Meeting(known) if known is not None else self._unique.meet(job)
         run_at = meeting.run_at or job.run_at or now + (job.delay or timedelta())
         if meeting.existing is not None:
+            if key is not None:
+                self._state.idempotency[key] = meeting.existing
             return Enqueued(meeting.existing, False, run_at <= now and not self._is_paused(job.queue))
         row = self._make(job, run_at)
         self._unique.remember(job, row.id, meeting.replaces)
