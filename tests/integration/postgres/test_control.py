@@ -268,7 +268,7 @@ def test_future_jobs_and_deadlines_cost_a_claim_nothing(postgres_store: Postgres
     add(sql, 50_000, "later", expires_in="9 days")
     add(sql, 20_000, expires_in="9 days")
     sql.execute("analyze queue.later, queue.job")
-    postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
+    postgres_store.claim(QUEUE, 1, "w", LEASE)
     probes = {
         "later_due": "select from queue.later l where l.queue = $1 and l.run_at <= $2 limit 1",
         "job_expiry": "select from queue.job c where c.expires_at <= $2 and c.queue = $1 and c.lease_token is null"

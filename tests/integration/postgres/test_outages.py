@@ -89,7 +89,7 @@ def test_after_a_failover_to_a_read_only_server_the_connection_is_given_up(direc
     with database.connection() as conn:
         conn.execute("select set_config('default_transaction_read_only', 'on', false)")
     with pytest.raises(StoreUnavailableError, match="read-only"):
-        store.claim(QUEUE, 1, "w", LEASE).jobs
+        store.claim(QUEUE, 1, "w", LEASE)
     assert len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     database.close()
 
@@ -104,7 +104,7 @@ def test_a_statement_that_waits_for_a_lock_gives_up_and_is_told_as_away(
     with psycopg.connect(direct_url) as other:
         other.execute("lock table queue.job in access exclusive mode")
         with pytest.raises(StoreUnavailableError):
-            store.claim(QUEUE, 1, "w", LEASE).jobs
+            store.claim(QUEUE, 1, "w", LEASE)
     store.enqueue([NewJob(QUEUE, {})])
     assert len(store.claim(QUEUE, 1, "w", LEASE).jobs) == 1
     database.close()
@@ -174,7 +174,7 @@ def test_a_closed_pool_is_told_as_away_to_who_is_late_and_opens_again(database: 
 def test_no_prepared_statements_that_a_transaction_pooler_could_lose(database: Database) -> None:
     store = PostgresStore(database)
     for _ in range(10):
-        store.claim(QUEUE, 1, "w", LEASE).jobs
+        store.claim(QUEUE, 1, "w", LEASE)
     with database.connection() as conn:
         assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
 
