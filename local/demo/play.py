@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.demo import steps
+from local.demo import engine_steps, steps
 from local.demo.report import Report
 from local.demo.world import World
 from local.stack import Stack, temporary_folder
@@ -52,6 +52,7 @@ def run(json_file: Path | None, keep: bool) -> int:
 
 def _play(world: World, report: Report) -> None:
     steps.sign_in(world, report)
+    has_fired = engine_steps.schedule(world, report)
     steps.subscriptions(world, report)
     steps.arrivals(world, report)
     steps.enqueueing(world, report)
@@ -60,6 +61,10 @@ def _play(world: World, report: Report) -> None:
     afterwards = steps.kill_a_worker(world, report)
     steps.stop_the_database(world, report)
     afterwards()
+    engine_steps.limits(world, report)
+    engine_steps.batch(world, report)
+    engine_steps.control(world, report)
+    has_fired()
     steps.nothing_left(world, report)
 
 

@@ -13,6 +13,7 @@ DISPATCH = "dispatch@fleet.example"
 DRIVER = "alex.driver@fleet.example"
 DISPATCH_ID = "aaaaaaaa-0000-4000-8000-000000000001"
 DRIVER_ID = "aaaaaaaa-0000-4000-8000-000000000002"
+ACCOUNT_ID = "aaaaaaaa-0000-4000-8000-000000000003"
 CHAT = "19:dispatch@thread.v2"
 
 

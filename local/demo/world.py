@@ -18,6 +18,7 @@ class World:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.graph = stack.graph
+        self._chats = 0
 
     # The fleet application
 
@@ -53,6 +54,22 @@ class World:
 
     def chat_count(self, text: str) -> int:
         return sum(text in content for content in self.chat_texts())
+
+    def make_chats(self, n: int) -> list[str]:
+        """As many new chats of the service account with the driver; their ids."""
+        numbers = range(self._chats, self._chats + n)
+        self._chats += n
+        ids = [f"19:driver-{number}@thread.v2" for number in numbers]
+        for chat_id in ids:
+            members = [samples.DRIVER_ID, samples.ACCOUNT_ID]
+            self.graph.control("POST", "chats", {"id": chat_id, "topic": chat_id, "members": members})
+        return ids
+
+    def posted(self, text: str) -> list[str]:
+        """What was posted to any chat and taken, oldest first: of each body, what the regular expression finds."""
+        taken = [one for one in self.requests("POST", "/chats/") if one["status"] == 201]
+        found = [re.search(text, str(one["body"])) for one in taken]
+        return [match[0] for match in found if match is not None]
 
     def requests(self, method: str, path: str) -> list[dict[str, Any]]:
         """What Graph was asked, oldest first; `path` is a regular expression."""
