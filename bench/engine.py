@@ -23,6 +23,7 @@ import psycopg
 from local.postgres import PostgresServer
 from shared.engine.enqueue import Producer
 from shared.engine.job import NewJob
+from shared.engine.ports import NO_LIMITS
 from shared.engine.worker import Worker
 from shared.handlers.registry import QUEUES
 from shared.postgres.migrate import migrate
@@ -48,6 +49,7 @@ class Bench:
         self.url = url
         self.database = Database(url, max_size=12)
         self.store = PostgresStore(self.database)
+        self.store.set_limits(QUEUE, NO_LIMITS)
         self.producer = Producer(self.store, NoTransport(), QUEUES, lambda queue, text: text)
         self.worker = Worker(
             self.store,

@@ -23,6 +23,7 @@ from shared.postgres.migrate import migrate
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from shared.storage.queues import StorageQueues
+from tests.limits import LIFT
 from tests.pooler import open_database, pooler_before, running_stack
 
 _numbers = itertools.count(1)
@@ -82,11 +83,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
         conn.execute("create database template_fleet")
     migrate(server.url("template_fleet"))
     with psycopg.connect(server.url("template_fleet"), autocommit=True) as conn:
-        # A test that is not about limits is not slowed by them; whoever tests them sets them.
-        conn.execute(
-            "update queue.queue_settings set rate_limit = null, rate_seconds = null, concurrency = null, job_cost = 1,"
-            " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null"
-        )
+        conn.execute(LIFT)
     yield server
     server.stop("immediate")
 

@@ -21,6 +21,7 @@ from shared import bootstrap
 from shared.graph.notifications import ClientStates
 from shared.handlers.registry import QUEUES
 from shared.storage.queues import StorageQueues
+from tests.limits import LIFT
 
 T = TypeVar("T")
 #: More than a lease, a rescue, a relay pass and a put-back together.
@@ -125,7 +126,7 @@ class System(World):
     # Begin and end
 
     def prepare(self) -> None:
-        """Sign the service account in, and subscribe to the dispatcher's inbox and chat."""
+        """Lift the limits, sign the service account in, and subscribe to the dispatcher's inbox and chat."""
         from local.demo import steps
 
         def type_the_code(text: str) -> None:
@@ -133,6 +134,7 @@ class System(World):
             assert code is not None, text
             self.graph.approve(code[1], "queue@fleet.example")
 
+        self.sql(LIFT)
         with in_process(self.environment):
             bootstrap.sign_in(type_the_code)
             for resource in (steps.INBOX, steps.CHAT_MESSAGES):
