@@ -653,6 +653,7 @@ create function queue.add_jobs(p_jobs jsonb)
 returns table (ordinal integer, id uuid, created boolean, due boolean, replaced uuid)
 language plpgsql
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -1194,7 +1195,8 @@ declare
 begin
     select s.*, s.rate_limit is not null or s.concurrency is not null as limited,
            exists (select from queue.later l where l.queue = p_queue and l.run_at <= v_now) as due,
-           exists (select from queue.job c where c.expires_at <= v_now and c.queue = p_queue and c.lease_token is null) as late,
+           -- By the deadline's index also without statistics: the queue's own would read its whole backlog.
+           exists (select from queue.job c where c.expires_at <= v_now and c.queue || '' = p_queue and c.lease_token is null) as late,
            exists (select from queue.rate_limit_tracking t where t.wake_at <= v_now) as opening,
            exists (select from queue.rate_limit_tracking t where t.key = v_key and t.blocked_until > v_now) as blocked
       into v_s
@@ -1487,6 +1489,7 @@ returns table (queue text, jobs integer)
 language sql
 stable
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
     select s.queue, least(c.jobs, r.room)
       from queue.queue_settings s
@@ -1511,6 +1514,7 @@ $$;
 create function queue.end_attempts_once(p_settlements jsonb, p_only_expired boolean, out lost uuid[], out freed text[])
 language plpgsql
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -1877,8 +1881,11 @@ begin
            key_concurrency = (p_limits ->> 'key_concurrency')::integer,
            limits_changed_at = clock_timestamp(), updated_at = clock_timestamp()
      where s.queue = p_queue;
+    -- Only a queue with limits of its own counts what runs.
     update queue.rate_limit_tracking t
-       set in_use = (select count(*)::integer from queue.job j where j.queue = p_queue and j.lease_token is not null),
+       set in_use = (select count(*)::integer from queue.job j
+                      where j.queue = p_queue and j.lease_token is not null
+                        and (p_limits ->> 'concurrency' is not null or p_limits ->> 'rate_limit' is not null)),
            reserved_until = null
      where t.key = 'queue:' || p_queue;
     -- What the old limits held back is looked at again.
