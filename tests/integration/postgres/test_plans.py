@@ -1,0 +1,143 @@
+"""No hot statement reads a table whole, beside a million ended jobs and 100,000 in every other state (auto_explain)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from local.postgres import PostgresServer
+
+QUEUE = "teams-outbound"
+#: More rows than any of these statements may read for one job, and far fewer than any backlog here.
+HANDFUL = 2_000
+TABLES = ("job", "later", "waiting", "job_tracking", "idempotency", "dead_letter_queue", "rate_limit_tracking")
+BIG = (*TABLES, "dependency", "batch", "uniqueness")
+
+FILL = """
+insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, finished_at, attempt, payload)
+select queue.new_id(), 'teams-outbound', 'completed', 5, now(), now(), now() + (n % 4) * interval '1 day', 1, '{}'
+  from generate_series(1, 1000000) n;
+insert into queue.job (id, queue, priority, run_at, enqueued_at, payload)
+select queue.new_id(), 'teams-outbound', 5, now(), now(), '{}' from generate_series(1, 100000);
+insert into queue.later (id, queue, priority, run_at, enqueued_at, payload)
+select queue.new_id(), 'teams-outbound', 5, now() + interval '1 day', now(), '{}' from generate_series(1, 100000);
+insert into queue.waiting (id, queue, priority, run_at, enqueued_at, payload, limit_key, key, rank)
+select queue.new_id(), 'teams-outbound', 5, now(), now(), '{}', k, k, 5
+  from generate_series(1, 100000) n,
+       lateral (select case when n % 2 = 0 then 'chat:blocked' else 'chat:' || n % 5000 end as k) keys;
+insert into queue.rate_limit_tracking (key, blocked_until, wake_at)
+select distinct key, now() + interval '1 hour', now() + interval '1 hour' from queue.waiting;
+insert into queue.idempotency (queue, key, job_id)
+select 'teams-outbound', 'old-' || n, queue.new_id() from generate_series(1, 20000) n;
+insert into queue.uniqueness (queue, kind, key, job_id, first_at)
+select 'teams-outbound', 'singleton', 'old-' || n, queue.new_id(), now() from generate_series(1, 20000) n;
+insert into queue.batch (id, total) select queue.new_id(), 5 from generate_series(1, 20000);
+insert into queue.dependency (job_id, depends_on, rule, checked)
+select queue.new_id(), queue.new_id(), 'die', true from generate_series(1, 20000);
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres.dsn, autocommit=True) as server:
+        server.execute("create database plans template template_fleet")
+        with psycopg.connect(postgres.url("plans"), autocommit=True) as conn:
+            conn.execute("alter table queue.job set (autovacuum_enabled = off)")
+            conn.execute(FILL)
+            yield conn
+        server.execute("drop database plans with (force)")
+
+
+@pytest.fixture(scope="module", params=["without statistics", "with statistics"])
+def plans(filled: psycopg.Connection, request: pytest.FixtureRequest) -> Iterator[list[dict[str, Any]]]:
+    """The plan of every statement since the list was emptied, those inside functions too."""
+    if request.param == "with statistics":
+        filled.execute("analyze")
+    found: list[dict[str, Any]] = []
+
+    def keep(notice: psycopg.errors.Diagnostic) -> None:
+        text = notice.message_primary or ""
+        if "plan:" in text:
+            found.append(json.loads(text.partition("plan:")[2]))
+
+    for setting in ("log_nested_statements = on", "log_min_duration = 0", "log_analyze = on", "log_format = json"):
+        filled.execute("load 'auto_explain'")
+        filled.execute(f"set auto_explain.{setting}".encode())
+    filled.execute("set client_min_messages = log")
+    filled.add_notice_handler(keep)
+    yield found
+    filled.remove_notice_handler(keep)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def problems(plans: list[dict[str, Any]]) -> list[str]:
+    found = []
+    for one in plans:
+        for node in nodes(one["Plan"]):
+            table = str(node.get("Relation Name", ""))
+            rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            whole = node["Node Type"] == "Seq Scan" and (table in BIG or table.startswith("job_tracking"))
+            if (whole and rows) or rows > HANDFUL:  # an empty partition may be read whole
+                found.append(f"{node['Node Type']} {table}: {rows:.0f} rows in: {one['Query Text'].strip()[:300]}")
+    return found
+
+
+def job(**given: Any) -> Jsonb:
+    return Jsonb([{"queue": QUEUE, "payload": {"chatId": "19:a", "content": "x"}} | given])
+
+
+ADDED = {
+    "plain": job(),
+    "idempotent": job(idempotency_key="a"),
+    "ordering": job(lane={"rule": "order", "key": "trip"}),
+    "limit key": job(limit_key="chat:new"),
+    "singleton": job(unique={"kind": "singleton", "key": "a", "policy": "return_existing"}),
+}
+VERBS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    **{f"add {name}": ("select * from queue.add_jobs(%s)", (given,)) for name, given in ADDED.items()},
+    "take one": ("select * from queue.take(%s, 1, 'w', interval '1 minute')", (QUEUE,)),
+    "take a hundred": ("select * from queue.take(%s, 100, 'w', interval '1 minute')", (QUEUE,)),
+    "promote": ("select queue.promote_due(%s, 100)", (QUEUE,)),
+    "expire": ("select queue.expire_due(null, 100)", ()),
+    "open": ("select queue.open_due(100)", ()),
+    "runnable": ("select * from queue.runnable(100)", ()),
+    "permits": ("select queue.take_permits(%s, 1)", (QUEUE,)),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_reads_no_more_than_it_needs(verb: str, filled: psycopg.Connection, plans: list[dict[str, Any]]) -> None:
+    statement, arguments = VERBS[verb]
+    plans.clear()
+    filled.execute(statement.encode(), arguments)
+    assert plans and not problems(plans), "\n".join(problems(plans))
+
+
+@pytest.mark.parametrize("table", ["job", "later", "waiting"])
+def test_cancels_and_finds_one_job(table: str, filled: psycopg.Connection, plans: list[dict[str, Any]]) -> None:
+    one = filled.execute(f"select id from queue.{table} limit 1".encode()).fetchone()
+    plans.clear()
+    filled.execute("select * from queue.jobs where id = %s", one)
+    filled.execute("select queue.cancel_job(%s)", one)
+    assert plans and not problems(plans), "\n".join(problems(plans))
+
+
+def test_renews_and_settles_and_takes_the_next(filled: psycopg.Connection, plans: list[dict[str, Any]]) -> None:
+    take = "select id, lease_token from queue.take(%s, 1, 'w', interval '1 minute') where id is not null"
+    taken = filled.execute(take.encode(), (QUEUE,)).fetchone()
+    assert taken is not None
+    done = Jsonb([{"id": str(taken[0]), "token": str(taken[1]), "outcome": "completed"}])
+    plans.clear()
+    filled.execute("select * from queue.renew_leases(%s, %s, interval '1 minute')", ([taken[0]], [taken[1]]))
+    filled.execute("select * from queue.end_and_take(%s, %s, 1, 'w', interval '1 minute')", (done, QUEUE))
+    assert plans and not problems(plans), "\n".join(problems(plans))
