@@ -18,6 +18,7 @@ from local.demo.world import World, plain
 from local.process import wait_until
 from local.stack import Stack
 from shared import bootstrap
+from shared.engine.job import JobRecord
 from shared.graph.notifications import ClientStates
 from shared.handlers.registry import QUEUES
 from shared.storage.queues import StorageQueues
@@ -100,10 +101,17 @@ class System(World):
         return self.sql(
             "select d.body, d.error_class, d.error_message from queue.dead_letter_queue d"
             " left join queue.job_tracking j on j.id = d.job_id"
-            " where d.queue = %s and position(%s in concat(d.body, j.payload::text)) > 0 order by d.died_at",
+            " where d.queue = %s and position(%s in concat(d.body, j.correlation_id)) > 0 order by d.died_at",
             queue,
             f"({self.tag})",
         )
+
+    def jobs(self, queue: str) -> list[JobRecord]:
+        """Every job of a queue, oldest first, its payload opened."""
+        ids = [row[0] for row in self.sql("select id from queue.jobs where queue = %s order by id", queue)]
+        with in_process(self.environment):
+            records = [bootstrap.store().get(job_id) for job_id in ids]
+        return [record for record in records if record is not None]
 
     def log_lines(self, name: str = "host") -> list[dict[str, Any]]:
         """The JSON lines of a host's log."""

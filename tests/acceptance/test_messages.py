@@ -86,11 +86,11 @@ def test_a_closed_queue_says_why(system: System, queue: str) -> None:
 
 def test_a_job_from_a_poison_queue_is_a_dead_job_that_can_be_redriven(system: System) -> None:
     payload = system.message(f"given up by the host ({system.tag})")
-    system.put("teams-outbound-poison", {"payload": payload})
+    system.put("teams-outbound-poison", {"payload": payload, "correlationId": f"({system.tag})"})
     wait_for(lambda: len(system.dead_letters("teams-outbound")), 1)
     [(body, kind, reason)] = system.dead_letters("teams-outbound")
     assert (body, kind) == (None, "worker-lost") and "the host gave the message up" in reason
-    [(job, state)] = system.sql("select id, state from queue.jobs where payload ->> 'content' = %s", payload["content"])
+    [(job, state)] = system.sql("select id, state from queue.jobs where correlation_id = %s", f"({system.tag})")
     assert state == "dead" and system.texts() == []
     system.sql("select queue.redrive(%s, 'a test')", job)
     system.put("teams-outbound", {"wake": "teams-outbound", "jobs": 1})
