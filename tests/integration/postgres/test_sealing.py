@@ -272,6 +272,15 @@ def test_a_schedule_is_sealed_and_fires(host: Host, database: Database, sql: psy
     assert sql.execute("select payload from queue.scheduled_jobs").fetchone() == ({"deadLetterId": "x"},)
 
 
+def test_a_sealed_schedule_is_run_now_from_sql(host: Host, database: Database, sql: psycopg.Connection) -> None:
+    plan = Plan(host, database, sql)
+    plan.schedules.put("report", QUEUE, PAYLOAD, "0 6 * * *")
+    following = plan.schedules.list()[0].next_run_at
+    sql.execute("update queue.scheduled_jobs set next_run_at = clock_timestamp() where name = 'report'")
+    assert plan.scheduler.run() == 1 and plan.schedules.list()[0].next_run_at == following
+    assert [json.loads(job.payload) for job in host.claim()] == [PAYLOAD]
+
+
 def test_a_schedule_waits_for_its_key_and_makes_up_for_its_slot(
     host: Host, database: Database, sql: psycopg.Connection
 ) -> None:
