@@ -54,7 +54,7 @@ def _declare(*specs: QueueSpec) -> Mapping[str, QueueSpec]:
     return MappingProxyType(queues)
 
 
-#: Microsoft's limits for one app, and what a job costs of them: docs/reference/limits.md.
+#: Microsoft's limits for one app, and what a job costs of them: docs/how-to/limit-and-order-jobs.md.
 TEAMS = Limits(rate=Rate(50, timedelta(seconds=1)), concurrency=10)
 OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
 

@@ -1,5 +1,5 @@
 -- Limits over all instances, keys (ordering, concurrency, fairness, singleton, debounce, throttle), dependencies, batches
--- and progress. How they work: docs/explanation/limits-and-keys.md.
+-- and progress. How they work: docs/decisions/0007 and 0008, docs/how-to/limit-and-order-jobs.md.
 -- Runs beside the release before: what that calls keeps its name, its arguments and its columns.
 
 -- {error class: [seconds before retry 1, 2, …]}: what takes the place of the table's delays in one queue.
