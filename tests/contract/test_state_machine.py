@@ -68,7 +68,7 @@ def test_I1_I2_I3_I10_random_walks_on_postgres(postgres_store: PostgresStore, sq
     def look() -> dict[UUID, JobRecord]:
         statement = (
             "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1)"
-            " as depends_on from queue.jobs j"
+            " as depends_on from queue.jobs j order by j.id"
         )
         with sql.cursor(row_factory=namedtuple_row) as cursor:
             records = [read_record(row, Sealer()) for row in cursor.execute(statement)]
