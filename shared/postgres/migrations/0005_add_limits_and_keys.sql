@@ -1268,6 +1268,8 @@ begin
                 exit;
             end if;
             foreach v_id in array v_ids loop
+                -- The head of an ordering key may have been chosen already, in the place of another.
+                continue when v_id = any(v_chosen);
                 select * into v_step from queue.try_keys(v_id, v_settings, v_chosen);
                 v_chosen := array_remove(v_chosen || v_step.chosen, null);
                 v_locked := array_remove(v_locked || v_step.locked, null);
@@ -1325,6 +1327,7 @@ declare
     v_now timestamptz;
     v_slot bigint;
     v_slots integer[];
+    v_head uuid;
     v_held boolean := false;
 begin
     parked := 0;
@@ -1353,9 +1356,11 @@ begin
             if found then
                 perform queue.unpark(v_j.lane, 1);
             end if;
+            -- Found without a lock, then locked: when another claim has it as a candidate, the next one must not go first.
+            select j.id into v_head from queue.job j
+             where j.lane = v_j.lane and j.lease_token is null order by j.run_at, j.id limit 1;
             select j.id, j.lane, j.lane_rule, j.lane_limit, j.limit_key into v_j
-              from queue.job j where j.lane = v_j.lane and j.lease_token is null
-             order by j.run_at, j.id limit 1 for update skip locked;
+              from queue.job j where j.id = v_head and j.lease_token is null for update skip locked;
             if not found then
                 locked := v_lane.key;
                 return;
