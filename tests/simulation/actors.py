@@ -74,9 +74,7 @@ class Users:
         producer = make_producer(process, self._shared)
         if not planned.is_batch:
             return producer.enqueue_many(jobs)
-        _, made = process.store.create_batch([producer.validate(job) for job in jobs], planned.callback)
-        producer.wake_for(jobs, made)
-        return made
+        return producer.enqueue_batch(jobs, planned.callback)[1]
 
     def _accept(self, planned: Planned, made: list[Enqueued]) -> None:
         self._accepted[planned.number] = [one.id for one in made]
@@ -128,7 +126,7 @@ class Users:
             case "clear":
                 control.clear(queue, queue)
             case "limits":
-                process.store.set_limits(queue, draw_limits(random))
+                control.set_limits(queue, draw_limits(random))
             case "repair":
                 process.store.repair()
             case "cancel" if job is not None:
@@ -158,11 +156,12 @@ class Users:
 
         def work() -> None:
             self.at_work += 1
+            control = Control(process.store, make_producer(process, self._shared))
             try:
                 self.resume_all(process)
                 for job_id in list(self._observer.holders.values()):
                     if self._observer.records[job_id].state is JobState.DEAD:
-                        process.store.discard(job_id, "operator")
+                        control.discard(job_id, "operator")
             except StoreUnavailableError as error:
                 self._around.history.add("order.failed", "clean up", error=str(error))
             finally:

@@ -49,7 +49,7 @@ class History:
 
     def lines(self, last: int | None = None) -> list[str]:
         lines = [self._line(event) for event in self.events]
-        return lines if last is None else lines[-last:]
+        return lines if last is None else lines[max(0, len(lines) - last) :]
 
     def _line(self, event: Event) -> str:
         facts = "  ".join(f"{key}={self._text(value)}" for key, value in event.facts.items() if value is not None)

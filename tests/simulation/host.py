@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from shared.engine.context import Context
-from shared.engine.control import Control
 from shared.engine.enqueue import DEAD_LETTERS, Producer
 from shared.engine.errors import FleetQueueError, PayloadError, Problem, StoreUnavailableError
 from shared.engine.heartbeat import Heartbeat
@@ -46,6 +45,7 @@ class Parts:
     rescue: type[Rescue] = Rescue
     receiver: type[Receiver] = Receiver
     producer: type[Producer] = Producer
+    scheduler: type[Scheduler] = Scheduler
     deletes_first: bool = False
     records_twice: bool = False
 
@@ -85,7 +85,6 @@ class Host(Process):
         self.is_stopping = False
         parts, store, transport, random = shared.parts, self.store, self.transport, around.random
         producer = make_producer(self, shared)
-        self._producer = producer
         self._heartbeat = Heartbeat(store, monotonic=self.monotonic)
         self._heartbeat.stop()  # no thread: the simulation beats
         self.worker = parts.worker(
@@ -102,9 +101,8 @@ class Host(Process):
         self._inbox = Inbox(receiver, self._record)
         self._relay = parts.relay(store, transport)
         self._rescue = parts.rescue(store, producer, random)
-        self._scheduler = Scheduler(shared.schedules.reached_by(self), producer)
+        self._scheduler = parts.scheduler(shared.schedules.reached_by(self), producer)
         self._sweep = PoisonSweep(_Sweepings(self), self._inbox, shared.specs.values())
-        self.control = Control(store, producer)
         self._graph = GraphClient(shared.graph, self)
         self._is_beating = False
 

@@ -123,12 +123,12 @@ def i4_attempts_are_starts(seen: Outcome) -> Findings:
 
 def _ended_before_its_start(facts: dict[str, object]) -> bool:
     """Given back at a shutdown, cancelled before the handler, or with a payload that no handler gets."""
-    return str(facts["outcome"]) in ("released", "cancelled") or str(facts["failure"]).startswith("validation")
+    return facts["outcome"] in ("released", "cancelled") or str(facts["failure"]).startswith("validation")
 
 
 def _is_of_a_batch(event: Event, claims: dict[Claim, Event]) -> bool:
     """Claimed together with others: it may lose its lease before its turn (docs/decisions/0006)."""
-    return sum(token == event.facts["token"] for _, token in claims) > 1
+    return bool(bool(sum(token == event.facts["token"] for _, token in claims) > 1))
 
 
 def i5_failures_are_kept(seen: Outcome) -> Findings:
@@ -394,6 +394,19 @@ def schedules_make_every_slot(seen: Outcome) -> Findings:
             slot = plan.next_after(slot)
 
 
+def progress_survives(seen: Outcome) -> Findings:
+    """What an attempt saved is there for the next one, and for a redrive."""
+    saved: dict[UUID | str, int] = {}
+    for event in seen.history.of("progress.saved", "progress.found", "redriven"):
+        if event.kind == "redriven":
+            saved[event.facts["made"]] = saved.get(event.subject, 0)
+        elif event.kind == "progress.saved":
+            saved[event.subject] = event.facts["done"]
+        elif event.facts["done"] < saved.get(event.subject, 0):
+            found, kept = event.facts["done"], saved[event.subject]
+            yield f"{_name(seen, event.subject)} saved {kept} parts and found {found} (event {event.number})"
+
+
 INVARIANTS: dict[str, Callable[[Outcome], Findings]] = {
     "I1": i1_every_job_ends_once,
     "I2": i2_one_live_lease,
@@ -415,6 +428,7 @@ INVARIANTS: dict[str, Callable[[Outcome], Findings]] = {
     "effects": effects_happen_once,
     "dead letters": dead_letters_are_one_each,
     "schedules": schedules_make_every_slot,
+    "progress": progress_survives,
 }
 
 

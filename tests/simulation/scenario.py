@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -98,6 +98,21 @@ class Scenario:
     @property
     def queues(self) -> tuple[str, ...]:
         return tuple(one.queue for one in self.settings)
+
+    def describe(self) -> str:
+        """What was drawn, in a few lines."""
+        limits = [f"{one.queue}: {one.limits}" for one in self.settings if one.has_limits]
+        rates = {name: round(rate, 4) for name, rate in asdict(self.faults.rates).items() if rate}
+        return "\n".join(
+            (
+                f"{self.hosts} hosts with {self.slots} messages of a queue at once; {len(self.planned)} enqueues, "
+                f"{len(self.foreign)} foreign jobs, {len(self.notified)} deliveries, {len(self.orders)} orders, "
+                f"{len(self.schedules)} schedules",
+                *limits,
+                f"faults until {self.faults.end:.0f} s: {rates}",
+                f"database away {self.faults.database_outages}, storage away {self.faults.storage_outages}",
+            )
+        )
 
 
 @dataclass(slots=True)

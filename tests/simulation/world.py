@@ -95,13 +95,13 @@ class World:
         self._is_draining = False
         self._expected: set[tuple[str, float]] = set()
 
-    def run(self) -> Outcome:
+    def run(self, steps: int = MOST_STEPS) -> Outcome:
         """Until everything has ended, or should have."""
         self._plan()
         deadline = self.scenario.faults.end + DRAINED_WITHIN
         failure = None
         try:
-            while self.loop.now < deadline and self.loop.steps < MOST_STEPS and not self._is_quiet():
+            while self.loop.now < deadline and self.loop.steps < steps and not self._is_quiet():
                 if not self.loop.step():
                     break
         except Exception:  # noqa: BLE001 - told with the seed that replays it
@@ -247,10 +247,10 @@ class World:
         return left
 
 
-def simulate(seed: int, mutation: Mutation | None = None) -> Outcome:
-    """Run one seed."""
+def simulate(seed: int, mutation: Mutation | None = None, steps: int | None = None) -> Outcome:
+    """Run one seed; `steps` stops it early."""
     with seeded_modules(seed):
-        return World(draw(seed), mutation or Mutation()).run()
+        return World(draw(seed), mutation or Mutation()).run(MOST_STEPS if steps is None else steps)
 
 
 @contextmanager
