@@ -128,7 +128,7 @@ def _ended_before_its_start(facts: dict[str, object]) -> bool:
 
 def _is_of_a_batch(event: Event, claims: dict[Claim, Event]) -> bool:
     """Claimed together with others: it may lose its lease before its turn (docs/decisions/0006)."""
-    return bool(bool(sum(token == event.facts["token"] for _, token in claims) > 1))
+    return bool(sum(token == event.facts["token"] for _, token in claims) > 1)
 
 
 def i5_failures_are_kept(seen: Outcome) -> Findings:

@@ -248,7 +248,7 @@ def _job(random: Random, mix: _Mix, queues: list[str], number: int) -> NewJob:
 def _payload(random: Random, mix: _Mix, number: int, queues: list[str]) -> dict[str, Any]:
     payload: dict[str, Any] = {"n": number, "do": "send"}
     if mix.has("work"):
-        payload["work"] = random.choice((0.2, 2.0, 20.0, 70.0, 200.0))
+        payload["work"] = random.choice((0.2, 2.0, 20.0, 40.0, 70.0, 200.0))
     if mix.has("follow-ups"):
         payload["follow"] = [random.choice(queues) for _ in range(random.choice((1, 2, 5)))]
     if mix.has("deferral"):
