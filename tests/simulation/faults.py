@@ -39,7 +39,7 @@ class Rates:
 #: The most of each that a seed draws.
 WORST = Rates(
     crash=0.012,
-    stall=0.003,
+    stall=0.008,
     switch=0.3,
     answer_lost=0.03,
     put_refused=0.1,

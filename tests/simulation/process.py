@@ -18,7 +18,8 @@ from tests.simulation.queue import StorageAccount
 
 T = TypeVar("T")
 
-STALLS = (5.0, 50.0, 150.0)
+#: Seconds: within a lease, about as long, and long enough for another to have the job by then.
+STALLS = (5.0, 45.0, 70.0, 100.0)
 
 
 @dataclass(slots=True)
