@@ -28,8 +28,8 @@ def _replay(seed: int, steps: int | None, trace: bool) -> int:
     outcome = simulate(seed, steps=steps)
     found = findings_in(outcome) if steps is None else []
     _print(outcome.scenario.describe())
-    for line in outcome.history.lines(None if trace else 0):
-        _print(line)
+    if trace:
+        _print("\n".join(outcome.history.lines()))
     last = outcome.history.events[-1]
     ended = "stopped" if steps is not None else "quiet" if outcome.is_drained else "not quiet"
     _print(f"seed {seed}: {len(outcome.history.events)} events in {last.at:.0f} simulated seconds, {ended}")

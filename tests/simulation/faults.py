@@ -61,6 +61,10 @@ WORST = Rates(
 QUIET = Rates(switch=0.05, received_out_of_order=0.2)
 
 
+#: In so many seeds the database is away for an hour (I8).
+LONG_OUTAGE = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     start: float
@@ -81,11 +85,16 @@ class FaultPlan:
 def draw_plan(random: Random, end: float) -> FaultPlan:
     """Of each kind of fault, a seed has none, a little or much."""
     drawn = {one.name: random.choice((0.0, 0.3, 1.0)) * getattr(WORST, one.name) for one in fields(Rates)}
+    database = _outages(random, end)
+    if random.random() < LONG_OUTAGE:
+        database = (*database, Span(random.uniform(0, end), end := end + 3600.0))
+        # Each message is put back hundreds of times: a tenth of them doubled each time would bury the hosts.
+        drawn |= {"put_twice": 0.0, "put_answer_lost": 0.0}
     jumps = [(random.uniform(0, end), random.choice((1.0, 10.0, 50.0, 300.0))) for _ in range(random.choice((0, 0, 1)))]
     return FaultPlan(
         Rates(**drawn),
         end,
-        database_outages=_outages(random, end),
+        database_outages=database,
         storage_outages=_outages(random, end),
         clock_jumps=tuple(jumps),
     )

@@ -47,9 +47,8 @@ class History:
             return self._names.setdefault(subject, f"#{len(self._names) + 1}")
         return str(subject)
 
-    def lines(self, last: int | None = None) -> list[str]:
-        lines = [self._line(event) for event in self.events]
-        return lines if last is None else lines[max(0, len(lines) - last) :]
+    def lines(self) -> list[str]:
+        return [self._line(event) for event in self.events]
 
     def _line(self, event: Event) -> str:
         facts = "  ".join(f"{key}={self._text(value)}" for key, value in event.facts.items() if value is not None)

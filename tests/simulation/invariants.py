@@ -178,7 +178,8 @@ def i7_a_wake_up_outlives_its_jobs(seen: Outcome) -> Findings:
                 held[task][claim] = event
                 claimed_by[claim] = task
                 if task in deleted:
-                    yield f"{task} claimed {_name(seen, event.subject)} after its wake-up was deleted ({event.number})"
+                    job = _name(seen, event.subject)
+                    yield f"{task} claimed {job} after its wake-up was deleted (event {event.number})"
             case "settled":
                 claim = (event.subject, facts["token"])
                 owner = claimed_by.get(claim, "")
@@ -195,10 +196,10 @@ def i7_a_wake_up_outlives_its_jobs(seen: Outcome) -> Findings:
                 held[task] = {claim: made for claim, made in held[task].items() if claim in running}
             case "message.deleted" if task in queue_of:
                 deleted.add(task)
-                for (job, _), claimed in held.pop(task, {}).items():
+                for (running_job, _), claimed in held.pop(task, {}).items():
                     # A run that is too long is given up, and its lease ends by itself.
                     if event.at - claimed.at < LONGEST_RUN.total_seconds():
-                        yield f"{event.subject} was deleted while {_name(seen, job)} ran (event {event.number})"
+                        yield f"{event.subject} was deleted while {_name(seen, running_job)} ran (event {event.number})"
 
 
 def i8_everything_is_processed(seen: Outcome) -> Findings:
@@ -362,7 +363,7 @@ def effects_happen_once(seen: Outcome) -> Findings:
     for effect_id, events in effects.items():
         if len(events) > 1 and not any(event.facts["stale"] for event in events):
             numbers = ", ".join(str(event.number) for event in events)
-            yield f"the effect of {_name(seen, effect_id)} happened {len(events)} times (events {numbers})"
+            yield f"the effect of {_name(seen, effect_id)} happened {len(events)} times (event {numbers})"
 
 
 def dead_letters_are_one_each(seen: Outcome) -> Findings:

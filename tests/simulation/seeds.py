@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,9 +21,13 @@ SHOWN_EVENTS = 40
 RAISED = "raised"
 
 
+#: How the text of a violation names an event.
+_EVENT = re.compile(r"event (\d+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A violation in one seed. `events` are the last of its history."""
+    """A violation in one seed. `events` are the last of its history, up to the one that the text names."""
 
     seed: int
     invariant: str
@@ -34,7 +39,7 @@ class Finding:
             (
                 f"seed {self.seed}, {self.invariant}: {self.text}",
                 f"replay it: {replay_command(self.seed)}",
-                f"its last {len(self.events)} events:",
+                f"the last {len(self.events)} events:",
                 *self.events,
             )
         )
@@ -62,8 +67,14 @@ def findings_in(outcome: Outcome) -> list[Finding]:
         found.insert(0, (RAISED, outcome.failure))
     if not found:
         return []
-    last = tuple(outcome.history.lines(SHOWN_EVENTS))
-    return [Finding(seed, invariant, text, last) for invariant, text in found]
+    lines = outcome.history.lines()
+    return [Finding(seed, invariant, text, _last_events(lines, text)) for invariant, text in found]
+
+
+def _last_events(lines: list[str], text: str) -> tuple[str, ...]:
+    named = _EVENT.search(text)
+    end = int(named[1]) + 1 if named else len(lines)
+    return tuple(lines[max(0, end - SHOWN_EVENTS) : end])
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.seeds import outcomes
 
 #: The shyest mutant needs a worker that stands still until another has its job, and still runs it.
-WITHIN = 1000
+WITHIN = 500
 
 
 @pytest.mark.parametrize("name", MUTANTS)
