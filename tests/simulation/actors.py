@@ -149,6 +149,7 @@ class Users:
                     control.resume(name)
                 except StoreUnavailableError:
                     self._around.loop.after(5.0, lambda: self.act(Order(0, "resume all")))
+                    return
 
     def clean_up(self) -> None:
         """What an operator does in the end: resumes what is paused, and gives up what blocks an ordering key."""

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from shared.engine.enqueue import DEAD_LETTERS
@@ -48,12 +49,16 @@ def i1_every_job_ends_once(seen: Outcome) -> Findings:
 
 
 def _foreign_jobs_are_one_each(seen: Outcome) -> Findings:
-    births = [event.facts for event in seen.history.of("job.made") if event.facts["by"] != "redrive"]
-    made = Counter(facts["payload"].get("foreign") for facts in births)
+    """Adopted once, or kept as a dead letter. A copy that the host gave up may become a dead letter beside it."""
+    made = {"enqueue": Counter[Any](), "bury_job": Counter[Any](), "redrive": Counter[Any]()}
+    for event in seen.history.of("job.made"):
+        if "foreign" in event.facts["payload"]:
+            made[event.facts["by"]][event.facts["payload"]["foreign"]] += 1
     for event in seen.history.of("foreign.accepted"):
         number = event.facts["number"]
-        if made[number] > 1 or (seen.is_drained and made[number] != 1):
-            yield f"the foreign job in message {event.subject} was made {made[number]} times"
+        adopted, buried = made["enqueue"][number], made["bury_job"][number]
+        if adopted > 1 or (seen.is_drained and not adopted and not buried):
+            yield f"the foreign job in message {event.subject} was made {adopted} times"
 
 
 def i2_one_live_lease(seen: Outcome) -> Findings:
@@ -397,15 +402,19 @@ def schedules_make_every_slot(seen: Outcome) -> Findings:
 
 def progress_survives(seen: Outcome) -> Findings:
     """What an attempt saved is there for the next one, and for a redrive."""
-    saved: dict[UUID | str, int] = {}
-    for event in seen.history.of("progress.saved", "progress.found", "redriven"):
-        if event.kind == "redriven":
-            saved[event.facts["made"]] = saved.get(event.subject, 0)
-        elif event.kind == "progress.saved":
-            saved[event.subject] = event.facts["done"]
-        elif event.facts["done"] < saved.get(event.subject, 0):
-            found, kept = event.facts["done"], saved[event.subject]
-            yield f"{_name(seen, event.subject)} saved {kept} parts and found {found} (event {event.number})"
+    saved: dict[UUID | str, int] = defaultdict(int)
+    expected: dict[Claim, int] = {}
+    for event in seen.history.of("progress.saved", "progress.found", "redriven", "claimed"):
+        match event.kind:
+            case "redriven":
+                saved[event.facts["made"]] = saved[event.subject]
+            case "progress.saved":
+                saved[event.subject] = event.facts["done"]
+            case "claimed":
+                expected[event.subject, event.facts["token"]] = saved[event.subject]
+            case _ if event.facts["done"] < expected[event.subject, event.facts["token"]]:
+                found = f"{event.facts['done']} of {expected[event.subject, event.facts['token']]} saved parts"
+                yield f"{_name(seen, event.subject)} found {found} (event {event.number})"
 
 
 INVARIANTS: dict[str, Callable[[Outcome], Findings]] = {
