@@ -88,8 +88,8 @@ def draw_plan(random: Random, end: float) -> FaultPlan:
     database = _outages(random, end)
     if random.random() < LONG_OUTAGE:
         database = (*database, Span(random.uniform(0, end), end := end + 3600.0))
-        # Each message is put back hundreds of times: a tenth of them doubled each time would bury the hosts.
-        drawn |= {"put_twice": 0.0, "put_answer_lost": 0.0}
+        # Each message is put back hundreds of times: some of them doubled each time would bury the hosts.
+        drawn |= dict.fromkeys(("put_twice", "put_answer_lost", "received_twice", "delete_failed"), 0.0)
     jumps = [(random.uniform(0, end), random.choice((1.0, 10.0, 50.0, 300.0))) for _ in range(random.choice((0, 0, 1)))]
     return FaultPlan(
         Rates(**drawn),
