@@ -1873,6 +1873,7 @@ $$;
 create function queue.set_limits(p_queue text, p_limits jsonb)
 returns void
 language plpgsql
+set enable_seqscan = off
 as $$
 begin
     perform queue.must_exist(p_queue);

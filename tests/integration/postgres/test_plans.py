@@ -18,6 +18,11 @@ HANDFUL = 2_000
 TABLES = ("job", "later", "waiting", "job_tracking", "idempotency", "dead_letter_queue", "rate_limit_tracking")
 BIG = (*TABLES, "dependency", "batch", "uniqueness")
 
+PARTITIONS = (
+    "select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = 'queue.job_tracking'::regclass"
+)
+LANES = {"order": "teams-inbound", "fair": "outlook-inbound", "concurrency": "outlook-outbound"}
+
 FILL = """
 insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, finished_at, attempt, payload)
 select queue.new_id(), 'teams-outbound', 'completed', 5, now(), now(), now() + (n % 4) * interval '1 day', 1, '{}'
@@ -30,8 +35,21 @@ insert into queue.waiting (id, queue, priority, run_at, enqueued_at, payload, li
 select queue.new_id(), 'teams-outbound', 5, now(), now(), '{}', k, k, 5
   from generate_series(1, 100000) n,
        lateral (select case when n % 2 = 0 then 'chat:blocked' else 'chat:' || n % 5000 end as k) keys;
+insert into queue.waiting (id, queue, priority, run_at, enqueued_at, payload, lane, lane_rule, lane_limit, key, rank)
+select queue.new_id(), q, 5, now(), now(), '{}', k, r, case r when 'concurrency' then 1 end, k,
+       case r when 'order' then 0 else 5 end
+  from (values ('order', 'teams-inbound', 'teams-inbound:order:deep'),
+               ('fair', 'outlook-inbound', 'outlook-inbound:fair:deep'),
+               ('concurrency', 'outlook-outbound', 'outlook-outbound:concurrency:deep')) v(r, q, k),
+       generate_series(1, 20000);
+insert into queue.job (id, queue, priority, run_at, enqueued_at, payload, lane, lane_rule, lane_limit)
+select distinct on (lane) queue.new_id(), queue, priority, run_at - interval '1 minute', enqueued_at, payload, lane,
+       lane_rule, lane_limit
+  from queue.waiting where lane is not null;
+insert into queue.rate_limit_tracking (key, wake_at)
+select 'mailbox:' || n, now() + interval '1 hour' from generate_series(1, 10000) n;
 insert into queue.rate_limit_tracking (key, blocked_until, wake_at)
-select distinct key, now() + interval '1 hour', now() + interval '1 hour' from queue.waiting;
+select distinct key, now() + interval '1 hour', now() + interval '1 hour' from queue.waiting where lane is null;
 insert into queue.idempotency (queue, key, job_id)
 select 'teams-outbound', 'old-' || n, queue.new_id() from generate_series(1, 20000) n;
 insert into queue.uniqueness (queue, kind, key, job_id, first_at)
@@ -43,21 +61,35 @@ select queue.new_id(), queue.new_id(), 'die', true from generate_series(1, 20000
 
 
 @pytest.fixture(scope="module")
-def filled(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
+def unanalysed(postgres: PostgresServer) -> Iterator[str]:
+    """A filled database of which the planner knows nothing."""
     with psycopg.connect(postgres.dsn, autocommit=True) as server:
         server.execute("create database plans template template_fleet")
         with psycopg.connect(postgres.url("plans"), autocommit=True) as conn:
-            conn.execute("alter table queue.job set (autovacuum_enabled = off)")
+            for table in (*BIG, *(name for (name,) in conn.execute(PARTITIONS))):
+                if table != "job_tracking":
+                    conn.execute(f"alter table queue.{table} set (autovacuum_enabled = off)".encode())
             conn.execute(FILL)
-            yield conn
+        yield "plans"
         server.execute("drop database plans with (force)")
 
 
 @pytest.fixture(scope="module", params=["without statistics", "with statistics"])
-def plans(filled: psycopg.Connection, request: pytest.FixtureRequest) -> Iterator[list[dict[str, Any]]]:
+def filled(postgres: PostgresServer, unanalysed: str, request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
+    """A copy for each, as their tests come in any order."""
+    name = f"plans_{request.param.replace(' ', '_')}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as server:
+        server.execute(f"create database {name} template {unanalysed}".encode())
+        with psycopg.connect(postgres.url(name), autocommit=True) as conn:
+            if request.param == "with statistics":
+                conn.execute("analyze")
+            yield conn
+        server.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture(scope="module")
+def plans(filled: psycopg.Connection) -> Iterator[list[dict[str, Any]]]:
     """The plan of every statement since the list was emptied, those inside functions too."""
-    if request.param == "with statistics":
-        filled.execute("analyze")
     found: list[dict[str, Any]] = []
 
     def keep(notice: psycopg.errors.Diagnostic) -> None:
@@ -141,3 +173,29 @@ def test_renews_and_settles_and_takes_the_next(filled: psycopg.Connection, plans
     filled.execute("select * from queue.renew_leases(%s, %s, interval '1 minute')", ([taken[0]], [taken[1]]))
     filled.execute("select * from queue.end_and_take(%s, %s, 1, 'w', interval '1 minute')", (done, QUEUE))
     assert plans and not problems(plans), "\n".join(problems(plans))
+
+
+@pytest.mark.parametrize("rule", LANES)
+def test_a_key_with_many_behind_it_hands_out_its_next_job(
+    rule: str, filled: psycopg.Connection, plans: list[dict[str, Any]]
+) -> None:
+    take = "select id, lease_token from queue.take(%s, 1, 'w', interval '1 minute') where id is not null"
+    plans.clear()
+    for _ in range(3):
+        taken = filled.execute(take.encode(), (LANES[rule],)).fetchone()
+        assert taken is not None
+        assert filled.execute(take.encode(), (LANES[rule],)).fetchone() is None or rule == "fair"
+        done = Jsonb([{"id": str(taken[0]), "token": str(taken[1]), "outcome": "completed"}])
+        filled.execute("select * from queue.end_attempts(%s)", (done,))
+    assert not problems(plans), "\n".join(problems(plans))
+
+
+def test_limits_are_changed_beside_every_backlog_at_once(filled: psycopg.Connection) -> None:
+    """It looks at every key, so its plan may read them all, but never each key against each job."""
+    filled.execute("set statement_timeout = '3s'")
+    limits = {"rate_limit": 50, "rate_seconds": 1, "key_rate_limit": 1, "key_rate_seconds": 1}
+    try:
+        filled.execute("select queue.set_limits(%s, %s)", ("outlook-outbound", Jsonb(limits)))
+        filled.execute("select queue.set_limits(%s, '{}')", ("outlook-outbound",))
+    finally:
+        filled.execute("reset statement_timeout")
