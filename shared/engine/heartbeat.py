@@ -70,13 +70,18 @@ class Heartbeat:
             self._changed.notify()
 
     def beat(self) -> None:
-        """Renew every held lease once; those of handlers that run for too long are left to the rescue."""
+        """Renew every held lease once; those of handlers that run for too long are left to the rescue.
+
+        A job may be held twice: its first attempt hangs, and this process has claimed it anew since. That proves the
+        older lease lost; and `renew` answers by job, so it must not be asked for both.
+        """
         with self._changed:
             held = list(self._held.values())
         now = self._monotonic()
+        newest = {one.lease.job_id: one for one in held}
         by_length: dict[timedelta, list[_Held]] = {}
         for one in held:
-            if now - one.since > self._longest_run:
+            if now - one.since > self._longest_run or newest[one.lease.job_id] is not one:
                 one.lost.set()
             else:
                 by_length.setdefault(one.length, []).append(one)

@@ -456,3 +456,18 @@ def test_a_paused_queue_costs_a_wake_up_one_look(bench: Bench) -> None:
     bench.store.failures["claim"] = 1
     report = bench.worker.run(QUEUE, 1)
     assert (report.ran, report.left) == (0, 0) and bench.states() == ["ready"]
+
+
+def test_of_two_leases_of_a_job_in_one_process_the_newer_is_kept(bench: Bench) -> None:
+    """The first attempt hangs; the rescue gave its job back, and another wake-up of the same host has claimed it."""
+    length = timedelta(seconds=45)
+    bench.enqueue()
+    [stale] = bench.store.claim(QUEUE, 1, "host-1", length).jobs
+    bench.clock.advance(timedelta(minutes=2))
+    assert bench.rescue.run() == 1
+    bench.clock.advance(timedelta(minutes=2))
+    [fresh] = bench.store.claim(QUEUE, 1, "host-1", length).jobs
+    lost, kept, stop = threading.Event(), threading.Event(), threading.Event()
+    with bench.heartbeat.keep(stale, length, lost, stop), bench.heartbeat.keep(fresh, length, kept, stop):
+        bench.heartbeat.beat()
+    assert lost.is_set() and not kept.is_set()
