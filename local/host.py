@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
@@ -152,15 +153,24 @@ def main() -> int:
     except (AppError, OSError) as error:
         print(f"The function host cannot start: {error}", file=sys.stderr)
         return 1
-    asked = threading.Event()
+    # Not an Event: its lock is not reentrant, and a signal may come while the main thread is in `wait` and has it.
+    asked: SimpleQueue[int] = SimpleQueue()
+    stopping = False
+
+    def ask(number: int, _: object) -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(1)  # a second signal ends it at once
+        stopping = True
+        asked.put(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        # A second signal ends it at once.
-        signal.signal(number, lambda *_: os._exit(1) if asked.is_set() else asked.set())
+        signal.signal(number, ask)
     host.start()
     print(f"A function host for development (not Azure's) on http://127.0.0.1:{host.port} runs:", flush=True)
     for function in host.functions:
         print(f"  {function.name}: {function.trigger}", flush=True)
-    asked.wait()
+    asked.get()
     drained = host.stop(options.grace)
     logging.getLogger("host").info("host.stopped", extra={"drained": drained})
     os._exit(0 if drained else 1)  # a thread that is still in a function must not hold up the end
