@@ -86,7 +86,7 @@ create table queue.uniqueness (
     constraint uniqueness_kind check (kind in ('singleton', 'debounce', 'throttle'))
 );
 
-create index uniqueness_job on queue.uniqueness (job_id);
+create index uniqueness_age on queue.uniqueness (first_at);
 
 -- What a waiting job waits for. `checked`: seen after its commit, when it was certain that the other's end will see it.
 create table queue.dependency (
@@ -142,28 +142,24 @@ create or replace view queue.jobs as
 -- Starts are counted in 21 slots of a twentieth of the window. The 21 that any moment looks back on cover every window that
 -- ends there, so that no window holds more than the limit; the price is a twentieth of the rate.
 
-create function queue.slot_now(p_seconds float8, p_now timestamptz)
-returns bigint
-language sql
+-- A key's slots as they stand now, newest first, and the number of the newest. Kept for another length of window, they all
+-- count as new.
+create function queue.slots_at(t queue.rate_limit_tracking, p_seconds float8, p_now timestamptz, out slot bigint, out slots integer[])
+language plpgsql
 immutable
 as $$
-    select floor(extract(epoch from p_now)::float8 / (p_seconds / 20))::bigint
-$$;
-
--- The slots as they stand at the slot p_now, newest first. Kept for another length of window, they all count as new.
-create function queue.slots(p_counts integer[], p_bucket bigint, p_now bigint, p_kept_seconds float8, p_seconds float8)
-returns integer[]
-language sql
-immutable
-as $$
-    select case
-               when p_counts is null then array_fill(0, array[21])
-               when p_kept_seconds is distinct from p_seconds
-                   then (select sum(c)::integer from unnest(p_counts) c) || array_fill(0, array[20])
-               when p_now <= p_bucket then p_counts
-               when p_now - p_bucket > 20 then array_fill(0, array[21])
-               else array_fill(0, array[(p_now - p_bucket)::integer]) || p_counts[1:21 - (p_now - p_bucket)::integer]
-           end
+declare
+    v_age integer;
+begin
+    slot := greatest(t.bucket, floor(extract(epoch from p_now)::float8 / (p_seconds / 20))::bigint);
+    v_age := least(21, slot - t.bucket);
+    slots := case
+                 when t.counts is null then array_fill(0, array[21])
+                 when t.window_seconds is distinct from p_seconds
+                     then (select sum(c)::integer from unnest(t.counts) c) || array_fill(0, array[20])
+                 else (array_fill(0, array[v_age]) || t.counts)[1:21]
+             end;
+end
 $$;
 
 -- How much of the limit is free in the slots.
@@ -202,14 +198,22 @@ language plpgsql
 immutable strict
 as $$
 declare
-    v_parts text;
+    v_path text[];
+    v_key text;
 begin
+    -- Expressions only: a query here would cost more than the rest of an enqueue.
     for i in 0..jsonb_array_length(p_fields) - 1 loop
-        select case when bool_and(jsonb_typeof(p_payload #> string_to_array(f, '.')) = 'string') then string_agg(p_payload #>> string_to_array(f, '.'), '/' order by o) end
-          into v_parts
-          from jsonb_array_elements_text(p_fields -> i) with ordinality x(f, o);
-        if v_parts is not null then
-            return p_scope || ':' || lower(v_parts);
+        v_key := null;
+        for k in 0..jsonb_array_length(p_fields -> i) - 1 loop
+            v_path := string_to_array(p_fields -> i ->> k, '.');
+            if jsonb_typeof(p_payload #> v_path) is distinct from 'string' then
+                v_key := null;
+                exit;
+            end if;
+            v_key := concat(v_key || '/', p_payload #>> v_path);
+        end loop;
+        if v_key is not null then
+            return p_scope || ':' || lower(v_key);
         end if;
     end loop;
     return null;
@@ -659,7 +663,6 @@ as $$
 declare
     v_now timestamptz := clock_timestamp();
     v_new uuid[] := '{}';
-    v_wrong boolean;
     v_keyed boolean;
     v_timed boolean;
     v_paused boolean;
@@ -668,31 +671,17 @@ declare
     v_problem text;
     v_open integer;
 begin
-    -- One look at everything; the exact words are found only where something is wrong.
-    select bool_or(s.queue is null or s.closed <> ''
-                   or jsonb_typeof(e -> 'payload') is distinct from 'object'
-                   or (e ->> 'run_at' is not null and e ->> 'delay_seconds' is not null)
-                   or coalesce((e ->> 'priority')::int not between 1 and 10, false)
-                   or (e ->> 'expires_at' is not null and e ->> 'expires_in_seconds' is not null)
-                   or (e ->> 'expires_in_seconds')::float8 <= coalesce((e ->> 'delay_seconds')::float8, 0)
-                   or (e ->> 'expires_at')::timestamptz <= (e ->> 'run_at')::timestamptz
-                   or case when e ? 'unique' or e ? 'lane' then queue.job_problem(e, s) is not null end),
+    select min(queue.job_problem(e, s)),
            bool_or(e ->> 'idempotency_key' is not null),
            bool_or(e ->> 'run_at' is not null or e ->> 'delay_seconds' is not null
                    or e ->> 'expires_at' is not null or e ->> 'expires_in_seconds' is not null),
            bool_or(s.paused),
            bool_or(e ->> 'unique' is not null or e ->> 'depends_on' is not null),
            array_agg(distinct (e ->> 'batch_id')::uuid) filter (where e ->> 'batch_id' is not null)
-      into v_wrong, v_keyed, v_timed, v_paused, v_special, v_batches
+      into v_problem, v_keyed, v_timed, v_paused, v_special, v_batches
       from jsonb_array_elements(p_jobs) e
       left join queue.queue_settings s on s.queue = e ->> 'queue';
-    if v_wrong then
-        select queue.job_problem(e, s) as problem
-          into v_problem
-          from jsonb_array_elements(p_jobs) e
-          left join queue.queue_settings s on s.queue = e ->> 'queue'
-         order by problem nulls last
-         limit 1;
+    if v_problem is not null then
         raise exception using errcode = 'invalid_parameter_value', message = v_problem,
             hint = 'The queues that take jobs: select queue from queue.queue_settings where closed = ''''.';
     end if;
@@ -921,7 +910,7 @@ begin
     for v_other in
         select distinct d::uuid from jsonb_array_elements_text(coalesce(nullif(e -> 'depends_on', 'null'), '[]')) d
     loop
-        v_state := queue.live_state_or_end(v_other);
+        select j.state into v_state from queue.jobs j where j.id = v_other;
         if v_state is null then
             raise exception using errcode = 'invalid_parameter_value', message = format('depends_on: job %s is not known', v_other);
         elsif v_state not in ('completed', 'dead', 'cancelled') then
@@ -974,31 +963,6 @@ begin
                v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key;
     end if;
     return query select v_id, true, v_failed is null and v_waits = '{}' and v_run_at <= p_now and not v_settings.paused, v_replaced;
-end
-$$;
-
--- The state of a job, ended or not; null when it is not known.
-create function queue.live_state_or_end(p_id uuid)
-returns text
-language plpgsql
-as $$
-declare
-    v_state text;
-begin
-    for v_look in 1..2 loop
-        select case when j.lease_token is null then 'ready' else 'active' end into v_state from queue.job j where j.id = p_id;
-        if not found then
-            select 'scheduled' into v_state from queue.later l where l.id = p_id;
-        end if;
-        if not found then
-            select 'waiting' into v_state from queue.waiting w where w.id = p_id;
-        end if;
-        if not found then
-            select t.state into v_state from queue.job_tracking t where t.id = p_id;
-        end if;
-        exit when found;
-    end loop;
-    return v_state;
 end
 $$;
 
@@ -1145,7 +1109,7 @@ begin
     loop
         -- Waits for whoever is ending it at this moment.
         perform from queue.job j where j.id = v_other for key share;
-        v_state := queue.live_state_or_end(v_other);
+        select j.state into v_state from queue.jobs j where j.id = v_other;
         if v_state in ('completed', 'dead', 'cancelled') or v_state is null then
             v_count := v_count + cardinality(queue.resolve_dependents(array[v_other], array[coalesce(v_state, 'completed')]));
         else
@@ -1191,9 +1155,8 @@ declare
     v_keyed bigint;
     v_step record;
     v_parked integer := 0;
-    v_settings queue.queue_settings;
 begin
-    select s.*, s.rate_limit is not null or s.concurrency is not null as limited,
+    select s.*, s as settings, s.rate_limit is not null or s.concurrency is not null as limited,
            exists (select from queue.later l where l.queue = p_queue and l.run_at <= v_now) as due,
            -- By the deadline's index also without statistics: the queue's own would read its whole backlog.
            exists (select from queue.job c where c.expires_at <= v_now and c.queue || '' = p_queue and c.lease_token is null) as late,
@@ -1226,8 +1189,7 @@ begin
             v_room := least(v_room, v_s.concurrency - v_row.in_use);
         end if;
         if v_s.rate_limit is not null then
-            v_slot := greatest(v_row.bucket, queue.slot_now(v_s.rate_seconds, v_now));
-            v_slots := queue.slots(v_row.counts, v_row.bucket, v_slot, v_row.window_seconds, v_s.rate_seconds);
+            select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_row, v_s.rate_seconds, v_now) o;
             if v_room > 0 and queue.slots_free(v_slots, v_s.rate_limit) < v_s.job_cost then
                 v_wait_until := queue.slots_free_at(v_slots, v_slot, v_s.rate_seconds, v_s.rate_limit, v_s.job_cost);
             end if;
@@ -1253,7 +1215,6 @@ begin
         if v_s.opening then
             perform queue.open_due_keys(16);
         end if;
-        select * into v_settings from queue.queue_settings s where s.queue = p_queue;
         for v_pass in 1..40 loop
             select array_agg(c.id), count(c.lane) + count(c.limit_key) into v_ids, v_keyed
               from (select j.id, j.lane, j.limit_key from queue.job j
@@ -1270,7 +1231,7 @@ begin
             foreach v_id in array v_ids loop
                 -- The head of an ordering key may have been chosen already, in the place of another.
                 continue when v_id = any(v_chosen);
-                select * into v_step from queue.try_keys(v_id, v_settings, v_chosen);
+                select * into v_step from queue.try_keys(v_id, v_s.settings, v_chosen);
                 v_chosen := array_remove(v_chosen || v_step.chosen, null);
                 v_locked := array_remove(v_locked || v_step.locked, null);
                 v_parked := v_parked + v_step.parked;
@@ -1386,8 +1347,7 @@ begin
         end if;
         v_now := clock_timestamp();
         if s.key_rate_limit is not null then
-            v_slot := greatest(v_limit.bucket, queue.slot_now(s.key_rate_seconds, v_now));
-            v_slots := queue.slots(v_limit.counts, v_limit.bucket, v_slot, v_limit.window_seconds, s.key_rate_seconds);
+            select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_limit, s.key_rate_seconds, v_now) o;
         end if;
         if v_limit.blocked_until > v_now then
             v_held := true;
@@ -1475,8 +1435,7 @@ begin
         raise exception using errcode = 'invalid_parameter_value',
             message = format('permits: %s are asked for, the queue''s limit is %s', p_n, v_s.rate_limit);
     end if;
-    v_slot := greatest(v_row.bucket, queue.slot_now(v_s.rate_seconds, v_now));
-    v_slots := queue.slots(v_row.counts, v_row.bucket, v_slot, v_row.window_seconds, v_s.rate_seconds);
+    select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_row, v_s.rate_seconds, v_now) o;
     if queue.slots_free(v_slots, v_s.rate_limit) < p_n then
         return greatest(0, extract(epoch from
             queue.slots_free_at(v_slots, v_slot, v_s.rate_seconds, v_s.rate_limit, p_n) - v_now));
@@ -1506,8 +1465,7 @@ as $$
      cross join lateral (
          select case when t.blocked_until > clock_timestamp() then 0 else least(
              s.concurrency - coalesce(t.in_use, 0),
-             (queue.slots_free(queue.slots(t.counts, t.bucket, queue.slot_now(s.rate_seconds, clock_timestamp()),
-                                           t.window_seconds, s.rate_seconds), s.rate_limit)
+             (queue.slots_free((queue.slots_at(t, s.rate_seconds, clock_timestamp())).slots, s.rate_limit)
               + ceil(s.rate_limit * 10 / s.rate_seconds)::integer) / s.job_cost) end as room
      ) r
      where not s.paused and c.jobs > 0 and coalesce(r.room, 1) > 0
