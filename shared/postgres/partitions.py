@@ -1,4 +1,4 @@
-"""Retention: the history's partitions are made ahead and dropped by the day; keys and notifications are forgotten."""
+"""Retention: partitions of the history are made ahead and dropped by the day; keys, batches and notices forgotten."""
 
 from __future__ import annotations
 
@@ -17,15 +17,32 @@ KEEP_DAYS = 30
 #: Rows that one transaction deletes, where there are no partitions to drop.
 BATCH = 5000
 
-_OLD_KEYS = """
+_LIVES = """
+        exists (select from queue.job j where j.id = job_id)
+        or exists (select from queue.later l where l.id = job_id)
+        or exists (select from queue.waiting w where w.id = job_id)
+"""
+_OLD_KEYS = f"""
     delete from queue.idempotency i using (
         select queue, key from queue.idempotency
-         where created_at < (select clock_timestamp()) - make_interval(days => %s)
-           and not exists (select from queue.job j where j.id = job_id)
-           and not exists (select from queue.later l where l.id = job_id)
-           and not exists (select from queue.waiting w where w.id = job_id)
+         where created_at < (select clock_timestamp()) - make_interval(days => %s) and not ({_LIVES})
          limit %s) old
      where i.queue = old.queue and i.key = old.key
+"""  # noqa: S608 - constants
+_OLD_UNIQUE_KEYS = f"""
+    delete from queue.uniqueness u using (
+        select queue, kind, key from queue.uniqueness
+         where first_at < (select clock_timestamp()) - make_interval(days => %s)
+           and (until is null or until < (select clock_timestamp())) and not ({_LIVES})
+         limit %s) old
+     where u.queue = old.queue and u.kind = old.kind and u.key = old.key
+"""  # noqa: S608 - constants
+_OLD_BATCHES = """
+    delete from queue.batch b using (
+        select id from queue.batch
+         where finished_at < (select clock_timestamp()) - make_interval(days => %s)
+         limit %s) old
+     where b.id = old.id
 """
 _OLD_EVENTS = """
     delete from queue.webhook_events e using (
@@ -54,7 +71,7 @@ class Partitions:
             ).fetchall()
         for (name,) in old:
             self._drop(name)
-        for statement in (_OLD_KEYS, _OLD_EVENTS):
+        for statement in (_OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS):
             self._delete(statement)
 
     def _delete(self, statement: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from local.postgres import PostgresServer
 from local.process import wait_until
-from shared.engine.job import ENDED, Completed, JobState, NewJob, Settlement
+from shared.engine.job import ENDED, Completed, JobState, NewJob, Settlement, Singleton, Throttle
 from shared.handlers.registry import QUEUES
 from shared.postgres import migrate as migrate_module
 from shared.postgres import partitions as partitions_module
@@ -214,6 +214,26 @@ def test_retention_forgets_old_keys_but_not_those_of_living_jobs(
     sql.execute("update queue.idempotency set created_at = now() - interval '31 days'")
     Partitions(database).maintain()
     assert sql.execute("select key from queue.idempotency order by 1").fetchall() == [("alive",), ("later",)]
+
+
+def test_retention_forgets_old_unique_keys_and_batches_but_not_those_that_still_count(
+    database: Database, postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    postgres_store.enqueue([NewJob(QUEUE, {}, unique=Singleton("alive"))])
+    postgres_store.enqueue([NewJob(QUEUE, {}, unique=Throttle("open", timedelta(days=90)))])
+    sql.execute(
+        "insert into queue.uniqueness (queue, kind, key, job_id, first_at, until)"
+        " values (%(queue)s, 'singleton', 'gone', queue.new_id(), now(), null),"
+        " (%(queue)s, 'throttle', 'over', queue.new_id(), now(), now())",
+        {"queue": QUEUE},
+    )
+    unfinished, _ = postgres_store.create_batch([NewJob(QUEUE, {})], None)
+    postgres_store.create_batch([], None)
+    sql.execute("update queue.uniqueness set first_at = first_at - interval '31 days'")
+    sql.execute("update queue.batch set finished_at = finished_at - interval '31 days'")
+    Partitions(database).maintain()
+    assert sql.execute("select key from queue.uniqueness order by 1").fetchall() == [("alive",), ("open",)]
+    assert sql.execute("select id from queue.batch").fetchall() == [(unfinished,)]
 
 
 def test_retention_forgets_old_notifications_in_small_transactions(
