@@ -223,9 +223,8 @@ class Producer:
         if problems:
             raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems)
         self._parse(job.queue, _payload_text(job.payload))
-        if job.limit_key is None and spec.limit_key is not None:
-            return replace(job, limit_key=spec.limit_key.of(job.payload))
-        return job
+        limit_key = spec.limit_key.of(job.payload) if job.limit_key is None and spec.limit_key is not None else None
+        return job if limit_key is None else replace(job, limit_key=limit_key)
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         """Run a dead job again as a new one; None when there is no dead letter of it left to redrive."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from random import Random
-from typing import Any
 
 from shared.engine.backoff import asked_pause, decide
 from shared.engine.classify import classify
@@ -134,13 +134,17 @@ class Worker:
     def _claim(self, settings: QueueSettings, report: Report) -> Claimed:
         if self._stopping.is_set() or settings.paused:
             return Claimed()
-        limit = min(settings.claim_batch, max(report.left, 1))
         for _ in range(CLAIM_TRIES):
-            claimed = self._store.claim(settings.queue, limit, self._worker_id, settings.lease)
+            claimed = self._store.claim(*self._claim_of(settings, report))
             self._note_wait(claimed, report)
             if claimed.jobs or claimed.wait is None or claimed.wait > timedelta():
                 break
         return claimed
+
+    def _claim_of(self, settings: QueueSettings, report: Report) -> tuple[str, int, str, timedelta]:
+        """What a claim is called with. A limited queue goes on beyond its wake-up's jobs, then one at a time."""
+        limit = min(settings.claim_batch, max(report.left, 1))
+        return settings.queue, limit, self._worker_id, settings.lease
 
     def _note_wait(self, claimed: Claimed, report: Report) -> None:
         """Remember when what a limit holds back may go: a wake-up comes back then, nobody waits for it here."""
@@ -154,13 +158,7 @@ class Worker:
         """Settle, and with a report claim the next in the same round trip."""
         if report is not None:
             try:
-                settled, claimed = self._store.settle_and_claim(
-                    settlements,
-                    settings.queue,
-                    min(settings.claim_batch, max(report.left, 1)),
-                    self._worker_id,
-                    settings.lease,
-                )
+                settled, claimed = self._store.settle_and_claim(settlements, *self._claim_of(settings, report))
                 self._note_wait(claimed, report)
                 return settled, claimed
             except StoreUnavailableError as error:
@@ -189,13 +187,10 @@ class Worker:
         return settlements
 
     def _context(self, job: Job) -> Context:
-        def save(progress: dict[str, Any]) -> bool:
-            return self._store.save_progress(job.id, job.lease_token, progress)
-
-        def take_permits(n: int) -> timedelta | None:
-            return self._store.take_permits(job.queue, n)
-
-        return Context(saver=save, permits=take_permits)
+        return Context(
+            saver=partial(self._store.save_progress, job.id, job.lease_token),
+            permits=partial(self._store.take_permits, job.queue),
+        )
 
     def _run_one(self, job: Job, context: Context, settings: QueueSettings) -> Outcome | None:
         """One attempt; None when the lease was lost, so that there is nothing left to settle."""
