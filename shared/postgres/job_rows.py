@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from shared.engine.job import (
     Attempt,
@@ -41,6 +41,11 @@ from shared.postgres.sealer import Sealer, of_job
 CLAIMED = (
     "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, redrive_of, effect_since, attempts::text,"
     " payload::text, progress::text, batch_id"
+)
+#: What `read_record` reads.
+RECORD: LiteralString = (
+    "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1) as depends_on"
+    " from queue.jobs j"
 )
 
 

@@ -37,6 +37,7 @@ from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import Limits, QueueSettings, Rate
 from shared.postgres.job_rows import (
     CLAIMED,
+    RECORD,
     limits_json,
     new_job_json,
     read_job,
@@ -175,11 +176,7 @@ class PostgresStore:
     def get(self, job_id: UUID) -> JobRecord | None:
         def call(conn: psycopg.Connection) -> JobRecord | None:
             with conn.cursor(row_factory=namedtuple_row) as cursor:
-                row = cursor.execute(
-                    "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1)"
-                    " as depends_on from queue.jobs j where j.id = %s",
-                    (job_id,),
-                ).fetchone()
+                row = cursor.execute(f"{RECORD} where j.id = %s", (job_id,)).fetchone()
             return read_record(row, self._sealer) if row is not None else None
 
         return self._call(call)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -64,7 +62,6 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 def _postgres(request: pytest.FixtureRequest) -> Bench:
     store: PostgresStore = request.getfixturevalue("postgres_store")
     sql: psycopg.Connection = request.getfixturevalue("sql")
-    without_limits(sql)
     past = "clock_timestamp() - interval '1 second'"
     return Bench(
         store,
@@ -78,14 +75,6 @@ def _postgres(request: pytest.FixtureRequest) -> Bench:
             {"id": job_id},
         ),
         pass_time=lambda by: let_time_pass(sql, by),
-    )
-
-
-def without_limits(sql: psycopg.Connection) -> None:
-    """Take away the limits that the queues are declared with: each test sets its own."""
-    sql.execute(
-        "update queue.queue_settings set rate_limit = null, rate_seconds = null, concurrency = null, job_cost = 1,"
-        " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null, key_scope = null, key_fields = null"
     )
 
 
@@ -163,18 +152,6 @@ def state(bench: Bench, job_id: UUID) -> JobState:
 
 def states(bench: Bench, job_ids: Iterable[UUID]) -> list[JobState]:
     return [state(bench, job_id) for job_id in job_ids]
-
-
-def at_once(n: int, call: Callable[[int], T]) -> list[T]:
-    """Run `call(0..n-1)` in n threads that start together; raises what any of them raised."""
-    start = threading.Barrier(n)
-
-    def run(index: int) -> T:
-        start.wait(10)
-        return call(index)
-
-    with ThreadPoolExecutor(n) as pool:
-        return list(pool.map(run, range(n)))
 
 
 def ids(jobs: Iterable[Job]) -> list[UUID]:

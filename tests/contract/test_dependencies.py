@@ -30,7 +30,6 @@ from tests.contract.bench import (
     QUEUE,
     REFUSED,
     Bench,
-    at_once,
     claim,
     enqueue,
     finish,
@@ -39,6 +38,7 @@ from tests.contract.bench import (
     settle,
     state,
 )
+from tests.threads import at_once
 
 #: What depends goes to a queue of its own, so that a claim takes the one kind or the other.
 LATER = "outlook-outbound"

@@ -33,7 +33,6 @@ from tests.contract.bench import (
     QUEUE,
     REFUSED,
     Bench,
-    at_once,
     block,
     claim,
     enqueue,
@@ -44,6 +43,7 @@ from tests.contract.bench import (
     state,
     states,
 )
+from tests.threads import at_once
 
 OTHER = "outlook-outbound"
 HOUR = timedelta(hours=1)

@@ -36,7 +36,6 @@ from tests.contract.bench import (
     QUEUE,
     REFUSED,
     Bench,
-    at_once,
     block,
     claim,
     enqueue,
@@ -48,6 +47,7 @@ from tests.contract.bench import (
     state,
     states,
 )
+from tests.threads import at_once
 
 OTHER = "outlook-outbound"
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

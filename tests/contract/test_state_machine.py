@@ -16,11 +16,12 @@ from psycopg.rows import namedtuple_row
 from shared.engine.job import JobRecord
 from shared.engine.memory import MemoryClock, MemoryStore
 from shared.handlers.registry import QUEUES
-from shared.postgres.job_rows import read_record
+from shared.postgres.job_rows import RECORD, read_record
 from shared.postgres.sealer import Sealer
 from shared.postgres.store import PostgresStore
-from tests.contract.bench import let_time_pass, without_limits
+from tests.contract.bench import let_time_pass
 from tests.contract.walk import Walk, World
+from tests.limits import LIFT
 
 TABLES = (
     "job",
@@ -66,16 +67,12 @@ def test_I1_I2_I3_I10_random_walks_in_memory() -> None:
 
 def test_I1_I2_I3_I10_random_walks_on_postgres(postgres_store: PostgresStore, sql: psycopg.Connection) -> None:
     def look() -> dict[UUID, JobRecord]:
-        statement = (
-            "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1)"
-            " as depends_on from queue.jobs j order by j.id"
-        )
         with sql.cursor(row_factory=namedtuple_row) as cursor:
-            records = [read_record(row, Sealer()) for row in cursor.execute(statement)]
+            records = [read_record(row, Sealer()) for row in cursor.execute(f"{RECORD} order by j.id")]
         return {record.id: record for record in records}
 
     def reset() -> None:
-        without_limits(sql)
+        sql.execute(LIFT)
         for table in TABLES:
             sql.execute(f"delete from queue.{table}".encode())
 

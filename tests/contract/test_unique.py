@@ -28,7 +28,6 @@ from tests.contract.bench import (
     QUEUE,
     REFUSED,
     Bench,
-    at_once,
     claim,
     enqueue,
     finish,
@@ -37,6 +36,7 @@ from tests.contract.bench import (
     settle,
     state,
 )
+from tests.threads import at_once
 
 OTHER = "outlook-outbound"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -15,21 +14,10 @@ import pytest
 from shared.engine.job import Completed, NewJob, Settlement
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
+from tests.threads import at_once
 
 QUEUE = "teams-outbound"
 LEASE = timedelta(seconds=45)
-
-
-def at_once(n: int, call: Callable[[int], object]) -> list[object]:
-    """Run `call(0..n-1)` in n threads that start together; raises what any of them raised."""
-    start = threading.Barrier(n)
-
-    def run(index: int) -> object:
-        start.wait(10)
-        return call(index)
-
-    with ThreadPoolExecutor(n) as pool:
-        return list(pool.map(run, range(n)))
 
 
 def test_I2_twenty_workers_take_every_job_once_and_never_more_than_asked(
@@ -65,8 +53,8 @@ def test_the_same_idempotency_key_at_the_same_moment_is_one_job(
         return [(one.id, one.created) for one in (made if index % 2 else made[::-1])]
 
     answers = at_once(8, enqueue)
-    assert len({tuple(x[0] for x in answer) for answer in answers}) == 1  # type: ignore[attr-defined]
-    assert sum(created for answer in answers for _, created in answer) == 4  # type: ignore[attr-defined]
+    assert len({tuple(x[0] for x in answer) for answer in answers}) == 1
+    assert sum(created for answer in answers for _, created in answer) == 4
     assert sql.execute("select count(*) from queue.job").fetchone() == (4,)
 
 
@@ -107,7 +95,7 @@ def test_opposite_lock_orders_cost_no_settlement(postgres_store: PostgresStore) 
     jobs = postgres_store.claim(QUEUE, 50, "w", LEASE).jobs
     settlements = [Settlement(job.id, job.lease_token, Completed()) for job in jobs]
     lost = at_once(4, lambda index: postgres_store.settle(settlements if index % 2 else settlements[::-1]).lost)
-    assert sorted(len(x) for x in lost) == [0, 50, 50, 50]  # type: ignore[arg-type]
+    assert sorted(len(x) for x in lost) == [0, 50, 50, 50]
 
 
 def test_I3_a_locked_better_job_is_passed_over_and_not_waited_for(

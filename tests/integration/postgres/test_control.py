@@ -27,8 +27,9 @@ from shared.engine.relay import Relay
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from shared.postgres.store import PostgresStore
-from tests.integration.postgres.test_concurrency import at_once, until_somebody_waits
+from tests.integration.postgres.test_concurrency import until_somebody_waits
 from tests.pooler import open_database
+from tests.threads import at_once
 
 QUEUE = "teams-outbound"
 LEASE = timedelta(seconds=45)
@@ -101,7 +102,7 @@ def test_clear_beside_workers_loses_no_job_and_stops_none(
     cleared, *done = at_once(4, work)
     found = counts(sql)
     assert isinstance(cleared, int) and found.get("cancelled", 0) == -cleared
-    assert found.get("completed", 0) == sum(done) and sum(found.values()) == 3000  # type: ignore[arg-type]
+    assert found.get("completed", 0) == sum(done) and sum(found.values()) == 3000
 
 
 def test_sql_has_the_same_verbs(sql: psycopg.Connection, postgres_store: PostgresStore) -> None:

@@ -27,7 +27,7 @@ from shared.postgres import schedules as adapter
 from shared.postgres.pool import Database
 from shared.postgres.schedules import PostgresSchedules
 from shared.postgres.store import PostgresStore
-from tests.integration.postgres.test_concurrency import at_once
+from tests.threads import at_once
 
 QUEUE = "teams-outbound"
 PAYLOAD = {"chatId": "19:dispatch@thread.v2", "content": "Check the tyres."}
@@ -328,7 +328,7 @@ def test_two_schedulers_at_once_make_one_job_of_each_slot_over_200_ticks(bench: 
     for _ in range(200):
         now += random.choice([0, 30, 60, 60, 90, 400]) * timedelta(seconds=1)
         bench.set(now)
-        made += sum(at_once(2, lambda _: bench.run()))  # type: ignore[arg-type]
+        made += sum(at_once(2, lambda _: bench.run()))
     bench.run()
     for name, cron in PLANS.items():
         assert bench.slots(name) == expected_slots(cron, now)
