@@ -10,7 +10,7 @@ from local.demo.steps import chat, mail, words
 from local.demo.world import World
 from shared import bootstrap
 from shared.engine.job import NewJob
-from shared.engine.ports import Rate
+from shared.engine.ports import Limits, Rate
 from shared.handlers.registry import QUEUES
 
 LIMIT = 5
@@ -18,29 +18,26 @@ LIMIT = 5
 
 def schedule(world: World, report: Report) -> Callable[[], None]:
     """A schedule for every minute; returns what to look at when a minute has begun."""
-    bootstrap.schedules().put(
-        "demo", "teams-outbound", chat("It is a new minute"), "* * * * *", time_zone="Europe/Berlin"
-    )
+    text = "It is a new minute"
+    bootstrap.schedules().put("demo", "teams-outbound", chat(text), "* * * * *", time_zone="Europe/Berlin")
 
     def afterwards() -> None:
         report.heading(9, "A schedule made for every minute, in Europe/Berlin")
-        report.wait(9, "it fired by itself", True, lambda: world.chat_count("It is a new minute") >= 1)
+        report.wait(9, "it fired by itself", True, lambda: world.chat_count(text) >= 1)
         bootstrap.schedules().delete("demo")
         made = world.count("select count(*) from queue.idempotency where key like 'schedule:%%'")
-        report.wait(9, "minutes it fired in, messages sent", f"{made}, {made}", lambda: f"{made}, {minutes(world)}")
+        report.wait(
+            9, "minutes it fired in, messages sent", f"{made}, {made}", lambda: f"{made}, {world.chat_count(text)}"
+        )
 
     return afterwards
-
-
-def minutes(world: World) -> int:
-    return world.chat_count("It is a new minute")
 
 
 def limits(world: World, report: Report) -> None:
     report.heading(8, f"At most {LIMIT} a second are to be let through; 15 messages for 15 chats")
     declared = QUEUES["teams-outbound"].limits
     control = bootstrap.control()
-    control.set_limits("teams-outbound", type(declared)(rate=Rate(LIMIT, timedelta(seconds=1)), concurrency=3))
+    control.set_limits("teams-outbound", Limits(rate=Rate(LIMIT, timedelta(seconds=1)), concurrency=3))
     made = bootstrap.producer().enqueue_many(
         [NewJob("teams-outbound", chat(f"limited {n}", of)) for n, of in enumerate(world.make_chats(15))]
     )
