@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ import psycopg
 from local.postgres import PostgresServer
 from shared.engine.enqueue import Producer
 from shared.engine.job import NewJob
-from shared.engine.ports import NO_LIMITS
+from shared.engine.ports import NO_LIMITS, Limits, Rate
 from shared.engine.worker import Worker
 from shared.handlers.registry import QUEUES
 from shared.postgres.migrate import migrate
@@ -33,6 +34,10 @@ from shared.postgres.store import PostgresStore
 QUEUE = "teams-outbound"
 ROUNDS = 3
 PAYLOAD = {"n": 1, "text": "x" * 380}
+CHATS = 50
+#: Kept at every claim, and never reached.
+FAR = Limits(rate=Rate(1_000_000, timedelta(seconds=1)), concurrency=10_000)
+FAR_FOR_KEYS = replace(FAR, key_rate=Rate(1_000_000, timedelta(seconds=1)), key_concurrency=10_000)
 
 
 class NoTransport:
@@ -114,14 +119,15 @@ def timed(call: Callable[[int], None], n: int, threads: int = 1) -> float:
 
 def main() -> None:
     scale = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    with tempfile.TemporaryDirectory() as folder:
-        server = PostgresServer(Path(folder) / "pg", settings={"max_wal_size": "4GB"})
-        server.start()
-        try:
-            migrate(server.url("postgres"))
-            _run(Bench(server.url("postgres")), scale)
-        finally:
-            server.stop()
+    for run in (_run, _run_with_limits):
+        with tempfile.TemporaryDirectory() as folder:
+            server = PostgresServer(Path(folder) / "pg", settings={"max_wal_size": "4GB"})
+            server.start()
+            try:
+                migrate(server.url("postgres"))
+                run(Bench(server.url("postgres")), scale)
+            finally:
+                server.stop()
 
 
 def _run(bench: Bench, scale: float) -> None:
@@ -148,6 +154,25 @@ def _run(bench: Bench, scale: float) -> None:
         figures = [(timed(plain, jobs, threads), timed(ours, jobs, threads)) for _ in range(ROUNDS)]
         plain_rate, our_rate = (statistics.median(column) for column in zip(*figures, strict=True))
         print(f"| {name} | {plain_rate:,.0f} | {our_rate:,.0f} | {our_rate / plain_rate:.2f} |", flush=True)
+
+
+def _run_with_limits(bench: Bench, scale: float) -> None:
+    """What limits cost that are far from reached: the same jobs, claimed one by one, until none is left."""
+    kinds = (("no limits", NO_LIMITS), ("limits of the queue", FAR), (f"and of each of {CHATS} chats", FAR_FOR_KEYS))
+    n = max(1000, int(2000 * scale))
+    print("\n| limits far from reached | 1 thread, jobs/s | 4 threads, jobs/s |\n|---|---|---|")
+    figures: dict[tuple[str, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        for threads in (1, 4):
+            for name, limits in kinds:
+                bench.store.set_limits(QUEUE, limits)
+                chats = [{"chatId": f"chat-{i % CHATS}"} if limits is FAR_FOR_KEYS else {} for i in range(n)]
+                bench.producer.enqueue_many([NewJob(QUEUE, PAYLOAD | chat) for chat in chats])
+                rate = timed(lambda jobs: bench.process(jobs, 1), n, threads)
+                figures.setdefault((name, threads), []).append(rate)
+    for name, _ in kinds:
+        one, four = (statistics.median(figures[name, threads]) for threads in (1, 4))
+        print(f"| {name} | {one:,.0f} | {four:,.0f} |", flush=True)
 
 
 if __name__ == "__main__":

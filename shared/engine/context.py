@@ -17,8 +17,8 @@ from shared.engine.json_text import to_json
 class Context:
     """One attempt's link to the engine; made by the worker, one for each handler call.
 
-    `saver` and `permits` are Store.save_progress and Store.take_permits of this job; without them nothing is kept
-    beyond `progress`, and every permit is granted.
+    `saver` and `permits` are Store.save_progress and Store.take_permits of this job; without them nothing is kept, and
+    every permit is granted.
     """
 
     details: dict[str, Any] = field(default_factory=dict)
@@ -26,7 +26,6 @@ class Context:
     stop_requested: Event = field(default_factory=Event)
     saver: Callable[[dict[str, Any]], bool] | None = None
     permits: Callable[[int], timedelta | None] | None = None
-    progress: dict[str, Any] | None = None
 
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
@@ -53,7 +52,6 @@ class Context:
         self.checkpoint()
         if self.saver is not None and not self.saver(progress):
             raise LeaseLostError("the lease was taken over")
-        self.progress = progress
 
     def take_permits(self, n: int = 1) -> None:
         """Count `n` requests against the queue's rate, for handlers that make more than a job's declared cost.
