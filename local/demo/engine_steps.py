@@ -22,12 +22,12 @@ def schedule(world: World, report: Report) -> Callable[[], None]:
     bootstrap.schedules().put("demo", "teams-outbound", chat(text), "* * * * *", time_zone="Europe/Berlin")
 
     def afterwards() -> None:
-        report.heading(9, "A schedule made for every minute, in Europe/Berlin")
-        report.wait(9, "it fired by itself", True, lambda: world.chat_count(text) >= 1)
+        report.heading(11, "A schedule made for every minute, in Europe/Berlin")
+        report.wait(11, "it fired by itself", True, lambda: world.chat_count(text) >= 1)
         bootstrap.schedules().delete("demo")
         made = world.count("select count(*) from queue.idempotency where key like 'schedule:%%'")
         report.wait(
-            9, "minutes it fired in, messages sent", f"{made}, {made}", lambda: f"{made}, {world.chat_count(text)}"
+            11, "minutes it fired in, messages sent", f"{made}, {made}", lambda: f"{made}, {world.chat_count(text)}"
         )
 
     return afterwards
@@ -54,30 +54,30 @@ def limits(world: World, report: Report) -> None:
 
 
 def batch(world: World, report: Report) -> None:
-    report.heading(8, "A batch of 10 with a callback")
+    report.heading(9, "A batch of 10 with a callback")
     jobs = [NewJob("teams-outbound", chat(f"batch {n}", of)) for n, of in enumerate(world.make_chats(10))]
     batch_id, _ = bootstrap.producer().enqueue_batch(jobs, NewJob("teams-outbound", chat("The batch is through")))
-    report.wait(8, "its callback was sent", 1, lambda: world.chat_count("The batch is through"))
+    report.wait(9, "its callback was sent", 1, lambda: world.chat_count("The batch is through"))
     record = bootstrap.producer().batch(batch_id)
     counts = (record.total, record.completed, record.pending) if record is not None else ()
-    report.expect(8, "jobs, completed, pending", "10, 10, 0", words(counts))
+    report.expect(9, "jobs, completed, pending", "10, 10, 0", words(counts))
 
 
 def control(world: World, report: Report) -> None:
-    report.heading(8, "A job is cancelled, and a queue is paused")
+    report.heading(10, "A job is cancelled, and a queue is paused")
     control, producer = bootstrap.control(), bootstrap.producer()
     cancelled = producer.enqueue("teams-outbound", chat("never to be sent"), delay=timedelta(minutes=1)).id
     control.cancel(cancelled)
-    report.expect(8, "the cancelled job is", "cancelled", world.job(cancelled)["state"])
+    report.expect(10, "the cancelled job is", "cancelled", world.job(cancelled)["state"])
     control.pause("outlook-outbound")
     paused = producer.enqueue("outlook-outbound", mail("Not before the queue goes on")).id
     through = producer.enqueue("teams-outbound", chat("past the paused queue")).id
-    report.wait(8, "a later job of another queue", "completed", lambda: world.job(through)["state"])
-    report.expect(8, "the job of the paused queue", "ready", world.job(paused)["state"])
+    report.wait(10, "a later job of another queue", "completed", lambda: world.job(through)["state"])
+    report.expect(10, "the job of the paused queue", "ready", world.job(paused)["state"])
     control.resume("outlook-outbound")
-    report.wait(8, "after the queue was resumed", "completed", lambda: world.job(paused)["state"])
+    report.wait(10, "after the queue was resumed", "completed", lambda: world.job(paused)["state"])
     sent = world.sent("Not before the queue goes on"), world.chat_count("never to be sent")
-    report.expect(8, "its mails, and messages of the cancelled job", "1, 0", words(sent))
+    report.expect(10, "its mails, and messages of the cancelled job", "1, 0", words(sent))
 
 
 def most_within(window: timedelta, moments: list[datetime]) -> int:

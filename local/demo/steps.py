@@ -206,13 +206,13 @@ def stop_the_database(world: World, report: Report) -> None:
 
 
 def nothing_left(world: World, report: Report) -> None:
-    report.heading(10, "At the end")
+    report.heading(12, "At the end")
     unfinished = "select count(*) from queue.jobs where finished_at is null"
-    report.wait(10, "jobs that have not ended", 0, lambda: world.count(unfinished))
+    report.wait(12, "jobs that have not ended", 0, lambda: world.count(unfinished))
     letters = "select count(*) from queue.dead_letter_queue"
-    report.expect(10, "dead letters: the one refused in step 5", 1, world.count(letters))
+    report.expect(12, "dead letters: the one refused in step 5", 1, world.count(letters))
     violations = world.graph.control("GET", "violations")
-    report.expect(10, "requests of ours that Graph's own types and rules forbid", [], violations)
+    report.expect(12, "requests of ours that Graph's own types and rules forbid", [], violations)
 
 
 def chat(text: str, to: str = samples.CHAT) -> dict[str, Any]:
