@@ -71,7 +71,7 @@ def _throughput(world: World) -> None:
         unfinished = "select 1 from queue.job where queue = 'teams-outbound' limit 1"
         _until(lambda: conn.execute(unfinished).fetchone() is None)
     rate = JOBS / (time.perf_counter() - start)
-    print(f"| {JOBS} messages to one chat, limits lifted, posted one by one, stored and settled | {rate:,.0f} a second |")
+    print(f"| {JOBS} messages to one chat, limits lifted, posted singly, stored and settled | {rate:,.0f} a second |")
 
 
 def _webhook(world: World) -> None:
