@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -23,6 +24,7 @@ HELP = """\
 Fleet Queue: the message queue of a fleet management system, on this machine.
 
   ./dev demo [--json FILE] [--keep]   start everything, play the main scenario, check what happened
+  ./dev demo graph [...]              the same for Microsoft 365: sending, receiving, subscriptions, sync
   ./dev test [pytest arguments]       the whole test suite, against real servers
   ./dev check                         ruff and mypy --strict
 
@@ -42,6 +44,14 @@ Fleet Queue: the message queue of a fleet management system, on this machine.
 
 Data, logs and tools are in .local, Python packages in .venv. More: docs/reference/local.md
 """
+
+
+class Scenario(StrEnum):
+    """What ./dev demo plays."""
+
+    ENGINE = "engine"
+    GRAPH = "graph"
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 #: For commands that hand their arguments on as they are, `--help` too.
@@ -73,15 +83,16 @@ def setup() -> None:
 
 @app.command()
 def demo(
+    scenario: Annotated[Scenario, typer.Argument(help="engine: the queue; graph: Microsoft 365.")] = Scenario.ENGINE,
     json: Annotated[Path | None, typer.Option(help="Write the results into this file too.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
 ) -> None:
-    """Start everything, play the main scenario and compare what happened with what should."""
+    """Start everything, play a scenario and compare what happened with what should."""
     install_tools()
-    from local import demo as scenario
+    from local import demo as scenarios
 
     called_from = Path(os.environ.get("DEV_CALLED_FROM", Path.cwd()))
-    raise typer.Exit(scenario.run(called_from / json if json else None, keep))
+    raise typer.Exit(scenarios.run(scenario.value, called_from / json if json else None, keep))
 
 
 @app.command(context_settings=PASS_ON)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
-from local.demo import engine_steps, steps
+from local.demo import engine_steps, graph, steps
 from local.demo.report import Report
 from local.demo.world import World
 from local.stack import Stack, temporary_folder
 
 
-def run(json_file: Path | None, keep: bool) -> int:
-    """Play the scenario; 0 when everything happened as expected, 1 otherwise."""
+def run(scenario: Literal["engine", "graph"], json_file: Path | None, keep: bool) -> int:
+    """Play a scenario; 0 when everything happened as expected, 1 otherwise."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     started = time.monotonic()
     with temporary_folder("demo", keep=lambda: keep) as folder:
@@ -28,7 +30,7 @@ def run(json_file: Path | None, keep: bool) -> int:
             os.environ.update(stack.environment)
             report = Report(console)
             try:
-                _play(World(stack), report)
+                SCENARIOS[scenario](World(stack), report)
             finally:
                 from shared import bootstrap
 
@@ -66,6 +68,9 @@ def _play(world: World, report: Report) -> None:
     engine_steps.control(world, report)
     has_fired()
     steps.nothing_left(world, report)
+
+
+SCENARIOS: dict[str, Callable[[World, Report], None]] = {"engine": _play, "graph": graph.play}
 
 
 def _say_addresses(console: Console, stack: Stack) -> None:

@@ -21,10 +21,10 @@ CHAT_MESSAGES = f"/chats/{samples.CHAT}/messages"
 LEASE_SECONDS = 5
 
 
-def sign_in(world: World, report: Report) -> None:
+def sign_in(world: World, report: Report, step: int = 0) -> None:
     """What a person does once: type the code of `./dev sign-in` into a browser. Here the fake Graph is told."""
 
-    report.heading(0, "Once: somebody signs the Teams service account in")
+    report.heading(step, "Once: somebody signs the Teams service account in")
 
     def type_the_code(text: str) -> None:
         code = re.search(r"code ([\w-]+)", text)
@@ -34,7 +34,7 @@ def sign_in(world: World, report: Report) -> None:
 
     bootstrap.sign_in(type_the_code)
     report.expect(
-        0,
+        step,
         "accounts signed in, their tokens encrypted",
         1,
         world.count("select count(*) from queue.token_cache where position('refresh'::bytea in ciphertext) = 0"),

@@ -277,14 +277,14 @@ def test_a_missing_key_is_told_by_health_until_it_is_there(
 ) -> None:
     Host(database, NEW).enqueue()
     configured(OLD)
-    bootstrap._built["producer"] = Host(database, OLD).producer
+    bootstrap.built["producer"] = Host(database, OLD).producer
     job = next(iter(bootstrap.store().claim(QUEUE, 1, "w", MINUTE).jobs))
     outcome = bootstrap.worker()._handle(job, Context())
     assert isinstance(outcome, Deferred) and outcome.delay == MINUTE
-    [problem] = bootstrap._missing_key_problems()
+    [problem] = bootstrap.missing_key_problems()
     assert problem.field == "ENCRYPTION_KEYS_PREVIOUS" and key_id(NEW) in problem.message
     configured(OLD, NEW)
-    assert list(bootstrap._missing_key_problems()) == []
+    assert list(bootstrap.missing_key_problems()) == []
     assert sql.execute("select count(*) from queue.queue_alerts where resolved_at is null").fetchone() == (0,)
 
 

@@ -20,5 +20,5 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         if name.startswith(PREFIXES):
             monkeypatch.delenv(name)
     bootstrap.stop()
-    yield bootstrap._built
-    bootstrap._built.clear()
+    yield bootstrap.built
+    bootstrap.built.clear()

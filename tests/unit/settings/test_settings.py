@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from shared import bootstrap
+from shared.bootstrap.engine import SETTINGS_PAUSE
+from shared.bootstrap.graph import NoAccount
 from shared.engine.errors import Problem
 from shared.settings import (
     GROUPS,
@@ -165,11 +167,11 @@ def test_bootstrap_builds_once_and_a_failed_build_is_tried_again(monkeypatch: py
 def test_a_handler_without_settings_waits_and_does_not_fail_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     bootstrap.stop()
     monkeypatch.delenv("GRAPH_CLIENT_SECRET")
-    waiting: Any = bootstrap._handler_for("outlook-outbound")
+    waiting: Any = bootstrap.handler_for("outlook-outbound")
     outcome = waiting(None, None, None)
-    assert outcome.delay == bootstrap.SETTINGS_PAUSE
+    assert outcome.delay == SETTINGS_PAUSE
     monkeypatch.setenv("GRAPH_CLIENT_SECRET", GOOD["GRAPH_CLIENT_SECRET"])
-    assert bootstrap._handler_for("outlook-outbound") is not waiting
+    assert bootstrap.handler_for("outlook-outbound") is not waiting
     bootstrap.stop()
 
 
@@ -181,7 +183,7 @@ def test_everything_can_be_built_from_good_settings(monkeypatch: pytest.MonkeyPa
     parts += [bootstrap.poison_sweep]
     assert all(part() is part() for part in parts)
     for queue in ("teams-outbound", "outlook-outbound", "teams-inbound", "outlook-inbound", "dead-letter"):
-        assert bootstrap._handler_for(queue) is bootstrap._handler_for(queue)
+        assert bootstrap.handler_for(queue) is bootstrap.handler_for(queue)
     bootstrap.stop()
 
 
@@ -191,7 +193,7 @@ def test_without_a_service_account_teams_can_be_read_and_posting_says_what_to_do
     bootstrap.stop()
     assert bootstrap.teams().own_account_id() is None
     with pytest.raises(TokenRefused, match="GRAPH_SERVICE_ACCOUNT"):
-        bootstrap._NoAccount().token()
+        NoAccount().token()
     with pytest.raises(SettingsError, match="GRAPH_SERVICE_ACCOUNT"):
         bootstrap.sign_in()
     bootstrap.stop()

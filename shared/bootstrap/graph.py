@@ -1,0 +1,137 @@
+"""Microsoft Graph: identities, and the clients that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shared.bootstrap.engine import database, key_ring
+from shared.bootstrap.once import load_settings, once
+from shared.bootstrap.ways_in import client_states
+from shared.engine.errors import Problem
+from shared.settings_errors import SettingsError
+
+if TYPE_CHECKING:
+    from shared.graph.auth import Application, DelegatedTokens
+    from shared.graph.client import GraphClient
+    from shared.graph.mail import MailClient
+    from shared.graph.session import GraphSession
+    from shared.graph.subscriptions import Subscriptions
+    from shared.graph.teams import TeamsClient
+    from shared.graph.token_cache import CacheCipher
+    from shared.postgres.token_cache import PostgresTokenCache
+
+
+@once
+def graph_session() -> GraphSession:
+    from shared.graph.session import GraphSession
+    from shared.settings import GraphSettings
+
+    return GraphSession(ca_file=load_settings(GraphSettings).ca_file)
+
+
+@once
+def application() -> Application:
+    from shared.graph.auth import Application
+    from shared.settings import GraphSettings
+
+    settings = load_settings(GraphSettings)
+    secret = settings.client_secret.get_secret_value()
+    return Application(settings.tenant_id, settings.client_id, secret, settings.authority)
+
+
+@once
+def application_client() -> GraphClient:
+    """Graph as the application: mail, and all reading."""
+    from shared.graph.auth import AppTokens
+    from shared.graph.client import GraphClient
+    from shared.settings import GraphSettings
+
+    tokens = AppTokens(application(), graph_session())
+    return GraphClient(graph_session(), tokens, load_settings(GraphSettings).base_url)
+
+
+@once
+def mail() -> MailClient:
+    from shared.graph.mail import MailClient
+
+    return MailClient(application_client())
+
+
+@once
+def teams() -> TeamsClient:
+    """Reads as the application and posts as the service account; without one it can read."""
+    from shared.graph.client import GraphClient
+    from shared.graph.teams import TeamsClient
+    from shared.settings import GraphSettings
+
+    settings = load_settings(GraphSettings)
+    if settings.service_account is None:
+        poster = GraphClient(graph_session(), NoAccount(), settings.base_url)
+        return TeamsClient(application_client(), poster, lambda: None)
+    tokens = _service_account_tokens(settings.service_account)
+    poster = GraphClient(graph_session(), tokens, settings.base_url)
+    return TeamsClient(application_client(), poster, tokens.user_id)
+
+
+@once
+def subscriptions() -> Subscriptions:
+    from shared.graph.subscriptions import SubscriptionClient, Subscriptions
+    from shared.postgres.subscriptions import PostgresSubscriptions
+    from shared.settings import SubscriptionSettings
+
+    base_url = load_settings(SubscriptionSettings).base_url
+    return Subscriptions(
+        SubscriptionClient(application_client()),
+        PostgresSubscriptions(database()),
+        notification_url=f"{base_url}/webhooks/graph",
+        lifecycle_url=f"{base_url}/webhooks/graph/lifecycle",
+        client_state=client_states().new,
+    )
+
+
+def sign_in(show: Callable[[str], None] = print) -> str:
+    """Sign the service account in with a device code; returns the user name. `show` tells the person what to do."""
+    from shared.graph.auth import sign_in as run
+    from shared.settings import GraphSettings
+
+    account = load_settings(GraphSettings).service_account
+    if account is None:
+        raise SettingsError(
+            [Problem("GRAPH_SERVICE_ACCOUNT", "it is not set: the user name of the account to sign in")]
+        )
+    return run(
+        application(),
+        graph_session(),
+        account=account,
+        store=_token_cache(),
+        cipher=cache_cipher(),
+        show=show,
+    )
+
+
+class NoAccount:
+    """The token source of an app without a service account."""
+
+    def token(self, **_: Any) -> str:
+        from shared.graph.errors import TokenRefused
+
+        raise TokenRefused("No service account is set.", remedy="Set GRAPH_SERVICE_ACCOUNT, then sign it in.")
+
+
+def _service_account_tokens(account: str) -> DelegatedTokens:
+    from shared.graph.auth import DelegatedTokens
+
+    return DelegatedTokens(application(), graph_session(), account=account, store=_token_cache(), cipher=cache_cipher())
+
+
+def _token_cache() -> PostgresTokenCache:
+    from shared.postgres.token_cache import PostgresTokenCache
+
+    return PostgresTokenCache(database())
+
+
+def cache_cipher() -> CacheCipher:
+    from shared.graph.token_cache import CacheCipher
+
+    return CacheCipher(key_ring())

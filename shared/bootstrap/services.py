@@ -1,0 +1,52 @@
+"""What handlers get."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.bootstrap.engine import database
+from shared.bootstrap.graph import mail, teams
+from shared.bootstrap.once import load_settings
+
+if TYPE_CHECKING:
+    from shared.graph.mail import MailClient
+    from shared.graph.teams import TeamsClient
+    from shared.handlers.services import Alerts, CommunicationLog, Operator
+
+
+class HandlerServices:
+    """See shared.handlers.services.Services."""
+
+    @property
+    def mail(self) -> MailClient:
+        return mail()
+
+    @property
+    def teams(self) -> TeamsClient:
+        return teams()
+
+    @property
+    def communications(self) -> CommunicationLog:
+        from shared.postgres.communications import PostgresCommunications
+
+        return PostgresCommunications(database())
+
+    @property
+    def alerts(self) -> Alerts:
+        from shared.postgres.alerts import PostgresAlerts
+
+        return PostgresAlerts(database())
+
+    @property
+    def operator(self) -> Operator:
+        from shared.handlers.services import Operator
+        from shared.settings import OperatorSettings
+
+        settings = load_settings(OperatorSettings)
+        return Operator(settings.chat_id, settings.mail_from, settings.mail_to)
+
+    @property
+    def service_account(self) -> str | None:
+        from shared.settings import GraphSettings
+
+        return load_settings(GraphSettings).service_account
