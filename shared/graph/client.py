@@ -6,38 +6,23 @@ import base64
 import binascii
 import json
 import re
-import ssl
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
-import urllib3.exceptions
 
-from shared.graph.errors import (
-    AnswerLost,
-    GraphCall,
-    GraphError,
-    GraphFailure,
-    GraphTimeout,
-    GraphUnreachable,
-    LinkRefused,
-)
-from shared.graph.retry_after import retry_after
+from shared.graph.errors import AnswerLost, GraphCall, LinkRefused
+from shared.graph.exchange import error_of, exchange
 from shared.graph.session import GraphSession
 
 #: Ids that stay the same when a mail moves between folders; asked for on every call that touches mail.
 IMMUTABLE_IDS = 'IdType="ImmutableId"'
-LONGEST_TEXT = 500
 #: No list that we read has this many pages: the peer is going round in circles.
 MOST_PAGES = 200
-
-_calls: ContextVar[list[GraphCall] | None] = ContextVar("calls", default=None)
 
 
 class TokenSource(Protocol):
@@ -46,17 +31,6 @@ class TokenSource(Protocol):
     def token(self, *, refused: str | None = None, claims: str | None = None) -> str:
         """A token; not the one that Graph has just `refused`, and one that meets `claims` (JSON)."""
         ...
-
-
-@contextmanager
-def recorded_calls() -> Iterator[list[GraphCall]]:
-    """Every call that this thread makes inside the block, in order, answered or not."""
-    calls: list[GraphCall] = []
-    mark = _calls.set(calls)
-    try:
-        yield calls
-    finally:
-        _calls.reset(mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +122,13 @@ class GraphClient:
             token = self._tokens.token(refused=token, claims=_claims(response.headers))
             call, response = self._send(request, token)
         if not 200 <= response.status_code < 300:
-            raise _error(response, call)
+            raise error_of(response, call)
         if response.status_code != expect:
             raise AnswerLost(f"{call} answered {response.status_code}, where {expect} was due", call=call)
         return {} if expect in (202, 204) else _json(response, call)
 
     def _send(self, request: _Request, token: str) -> tuple[GraphCall, requests.Response]:
         call = GraphCall(request.method, request.template, str(uuid.uuid4()))
-        calls = _calls.get()
-        if calls is not None:
-            calls.append(call)
         headers = {
             "Authorization": f"Bearer {token}",
             "Accept": "application/json",
@@ -168,13 +139,7 @@ class GraphClient:
             headers["Content-Type"] = "application/json"
         if request.prefer:
             headers["Prefer"] = ", ".join(request.prefer)
-        try:
-            response = self._session.request(request.method, request.url, data=request.body, headers=headers)
-        except requests.RequestException as error:
-            raise _failure(error, call) from error
-        call.status = response.status_code
-        call.request_id = response.headers.get("request-id")
-        return call, response
+        return call, exchange(self._session, call, request.url, headers=headers, body=request.body)
 
 
 def to_bytes(body: Mapping[str, Any]) -> bytes:
@@ -208,49 +173,6 @@ def _json(response: requests.Response, call: GraphCall) -> dict[str, Any]:
     return data
 
 
-def _error(response: requests.Response, call: GraphCall) -> GraphError:
-    try:
-        data = response.json()
-    except ValueError:
-        data = None
-    codes, message, request_id = read_error(data)
-    call.request_id = call.request_id or request_id
-    return GraphError(
-        response.status_code,
-        codes,
-        message or _plain(response),
-        call=call,
-        retry_after=retry_after(response.headers),
-    )
-
-
-def read_error(data: Any) -> tuple[tuple[str, ...], str, str | None]:
-    """Codes from the outermost to the most specific, the message, and the request id that a body names."""
-    error = data.get("error") if isinstance(data, dict) else None
-    if isinstance(error, str):
-        return (error,), str(data.get("error_description") or data.get("message") or ""), None
-    codes: list[str] = []
-    message, request_id = "", None
-    while isinstance(error, dict):
-        code = error.get("code")
-        if isinstance(code, str) and code and not code.isdigit():
-            codes.append(code)
-        if not message and isinstance(error.get("message"), str):
-            message = error["message"][:LONGEST_TEXT]
-        if isinstance(error.get("request-id"), str):
-            request_id = error["request-id"]
-        error = error.get("innerError") or error.get("innererror")
-    return tuple(codes), message, request_id
-
-
-def _plain(response: requests.Response) -> str:
-    """What a person can use of an answer that is no JSON: its title or its first words."""
-    text = response.text[:20_000]
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    words = " ".join((title.group(1) if title else re.sub(r"<[^>]*>", " ", text)).split())[:LONGEST_TEXT]
-    return words or response.reason or "no text"
-
-
 def _claims(headers: Mapping[str, str]) -> str | None:
     """The JSON of a claims challenge; Graph sends it in base64."""
     found = re.search(r'\bclaims="([^"]+)"', headers.get("WWW-Authenticate") or "")
@@ -263,37 +185,3 @@ def _claims(headers: Mapping[str, str]) -> str | None:
         return claims.decode()
     except (binascii.Error, ValueError):
         return None
-
-
-#: While connecting: the request itself never went out.
-_NOT_SENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ProxyError,
-    ssl.SSLCertVerificationError,
-)
-_TIMED_OUT = (TimeoutError, urllib3.exceptions.TimeoutError)
-
-
-def _failure(error: requests.RequestException, call: GraphCall) -> GraphFailure:
-    causes = list(_causes(error))
-    root = type(causes[-1]).__name__  # not its text: that has the whole URL
-    if isinstance(error, requests.ConnectTimeout):
-        return GraphTimeout(f"{call}: no connection to Graph in time", sent=False, call=call)
-    if any(isinstance(cause, _NOT_SENT) for cause in causes):
-        return GraphUnreachable(f"{call}: Graph cannot be reached ({root})", call=call)
-    if isinstance(error, requests.Timeout) or any(isinstance(cause, _TIMED_OUT) for cause in causes):
-        return GraphTimeout(f"{call}: no answer in time", sent=True, call=call)
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
-        return GraphUnreachable(f"{call}: the request cannot be sent ({root})", call=call)
-    return AnswerLost(f"{call}: the answer was lost ({root})", call=call)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        error = inner or error.__cause__ or error.__context__

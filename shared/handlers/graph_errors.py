@@ -16,7 +16,6 @@ from shared.engine.errors import (
     TimedOutError,
     UncertainError,
 )
-from shared.graph.client import recorded_calls
 from shared.graph.errors import (
     AnswerLost,
     GraphError,
@@ -26,6 +25,7 @@ from shared.graph.errors import (
     SignInRequired,
     TokenRefused,
 )
+from shared.graph.exchange import recorded_calls
 
 #: Refused for now, and without effect: precondition failed, locked, failed dependency, too early.
 _PASSING = {412, 423, 424, 425}

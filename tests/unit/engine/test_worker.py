@@ -34,7 +34,7 @@ from shared.engine.job import (
     Settlement,
 )
 from shared.engine.worker import TIME_BUDGET
-from shared.graph.session import TOTAL_SECONDS
+from shared.http_session import TOTAL_SECONDS
 from tests.unit.engine.bench import QUEUE, Bench
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.graph.client import GraphClient, read_error, recorded_calls
+from shared.graph.client import GraphClient
 from shared.graph.errors import (
     AnswerLost,
     GraphError,
@@ -20,6 +20,7 @@ from shared.graph.errors import (
     GraphUnreachable,
     LinkRefused,
 )
+from shared.graph.exchange import read_error, recorded_calls
 from shared.graph.session import GraphSession
 from tests.unit.graph.conftest import Act, Script, Tokens, answer, raw
 
