@@ -19,7 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.engine.errors import Problem
 from shared.graph.notifications import SHORTEST_SECRET_BYTES
@@ -64,6 +64,18 @@ def _listed(value: SecretStr) -> list[str]:
     return [part.strip() for part in value.get_secret_value().split(",")]
 
 
+def _user_names(value: Any) -> Any:
+    """User names out of a text with commas."""
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    if any(name.count("@") != 1 or " " in name for name in names):
+        raise ValueError("each name must be a user name like queue@fleet.example")
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError("it names an account twice")
+    return tuple(names)
+
+
 def _web_address(value: str) -> str:
     if not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
         raise ValueError("it must begin with https://")
@@ -74,6 +86,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_resolved)]
 Key = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
 EncryptionKey = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_key)]
 EncryptionKeys = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_keys)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_user_names)]
 Address = Annotated[str, AfterValidator(_web_address)]
 
 
@@ -185,10 +198,10 @@ class GraphSettings(Group):
     ca_file: str | None = Field(
         None, alias="GRAPH_CA_FILE", description="file of certificates to trust in place of the usual ones"
     )
-    service_account: str | None = Field(
-        None,
+    service_accounts: Names = Field(
+        (),
         alias="GRAPH_SERVICE_ACCOUNT",
-        description="user name of the account that posts to Teams; without it teams-outbound cannot send",
+        description="user names of the accounts that post to Teams, separated by commas; the first is the default",
     )
 
 

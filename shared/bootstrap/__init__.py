@@ -23,7 +23,17 @@ from shared.bootstrap.engine import (
     store,
     worker,
 )
-from shared.bootstrap.graph import application, application_client, graph_session, mail, sign_in, subscriptions, teams
+from shared.bootstrap.graph import (
+    application,
+    application_client,
+    graph_session,
+    mail,
+    service_account_tokens,
+    sign_in,
+    subscriptions,
+    teams,
+    teams_as,
+)
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.ways_in import (
     admin_access,
@@ -65,10 +75,12 @@ __all__ = [
     "scheduler",
     "schedules",
     "sealer",
+    "service_account_tokens",
     "sign_in",
     "stop",
     "store",
     "subscriptions",
     "teams",
+    "teams_as",
     "worker",
 ]

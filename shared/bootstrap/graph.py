@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.bootstrap.engine import database, key_ring
@@ -60,18 +61,25 @@ def mail() -> MailClient:
 
 @once
 def teams() -> TeamsClient:
-    """Reads as the application and posts as the service account; without one it can read."""
+    """Reads as the application and posts as the first service account; without one it can read."""
     from shared.graph.client import GraphClient
     from shared.graph.teams import TeamsClient
     from shared.settings import GraphSettings
 
     settings = load_settings(GraphSettings)
-    if settings.service_account is None:
-        poster = GraphClient(graph_session(), NoAccount(), settings.base_url)
-        return TeamsClient(application_client(), poster, lambda: None)
-    tokens = _service_account_tokens(settings.service_account)
-    poster = GraphClient(graph_session(), tokens, settings.base_url)
-    return TeamsClient(application_client(), poster, tokens.user_id)
+    if settings.service_accounts:
+        return teams_as(settings.service_accounts[0])
+    return TeamsClient(application_client(), GraphClient(graph_session(), NoAccount(), settings.base_url), lambda: None)
+
+
+def teams_as(account: str) -> TeamsClient:
+    """Reads as the application and posts as this service account. Raises RejectedError when it is none of them."""
+    known = _service_accounts()
+    if account.lower() not in known:
+        from shared.engine.errors import RejectedError
+
+        raise RejectedError(f"{account} is no service account: add it to GRAPH_SERVICE_ACCOUNT, then sign it in")
+    return known[account.lower()].teams
 
 
 @once
@@ -90,20 +98,25 @@ def subscriptions() -> Subscriptions:
     )
 
 
-def sign_in(show: Callable[[str], None] = print) -> str:
-    """Sign the service account in with a device code; returns the user name. `show` tells the person what to do."""
+def sign_in(show: Callable[[str], None] = print, account: str | None = None) -> str:
+    """Sign a service account in with a device code, the first one unless another is named; returns the user name.
+
+    `show` tells the person what to do.
+    """
     from shared.graph.auth import sign_in as run
     from shared.settings import GraphSettings
 
-    account = load_settings(GraphSettings).service_account
-    if account is None:
+    accounts = load_settings(GraphSettings).service_accounts
+    if not accounts:
         raise SettingsError(
             [Problem("GRAPH_SERVICE_ACCOUNT", "it is not set: the user name of the account to sign in")]
         )
+    if account is not None and account.lower() not in [name.lower() for name in accounts]:
+        raise SettingsError([Problem("GRAPH_SERVICE_ACCOUNT", f"{account} is not in it; add it")])
     return run(
         application(),
         graph_session(),
-        account=account,
+        account=account or accounts[0],
         store=_token_cache(),
         cipher=cache_cipher(),
         show=show,
@@ -119,10 +132,34 @@ class NoAccount:
         raise TokenRefused("No service account is set.", remedy="Set GRAPH_SERVICE_ACCOUNT, then sign it in.")
 
 
-def _service_account_tokens(account: str) -> DelegatedTokens:
-    from shared.graph.auth import DelegatedTokens
+@dataclass(frozen=True, slots=True)
+class _ServiceAccount:
+    tokens: DelegatedTokens
+    teams: TeamsClient
 
-    return DelegatedTokens(application(), graph_session(), account=account, store=_token_cache(), cipher=cache_cipher())
+
+def service_account_tokens(account: str) -> DelegatedTokens:
+    """The tokens of one of the service accounts, the same for the whole process; KeyError: it is none of them."""
+    return _service_accounts()[account.lower()].tokens
+
+
+@once
+def _service_accounts() -> dict[str, _ServiceAccount]:
+    """Each account of GRAPH_SERVICE_ACCOUNT by its name in small letters."""
+    from shared.graph.auth import DelegatedTokens
+    from shared.graph.client import GraphClient
+    from shared.graph.teams import TeamsClient
+    from shared.settings import GraphSettings
+
+    settings = load_settings(GraphSettings)
+    found = {}
+    for name in settings.service_accounts:
+        tokens = DelegatedTokens(
+            application(), graph_session(), account=name, store=_token_cache(), cipher=cache_cipher()
+        )
+        poster = GraphClient(graph_session(), tokens, settings.base_url)
+        found[name.lower()] = _ServiceAccount(tokens, TeamsClient(application_client(), poster, tokens.user_id))
+    return found
 
 
 def _token_cache() -> PostgresTokenCache:

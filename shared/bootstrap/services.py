@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import database
-from shared.bootstrap.graph import mail, teams
+from shared.bootstrap.graph import mail, teams, teams_as
 from shared.bootstrap.once import load_settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ class HandlerServices:
     @property
     def teams(self) -> TeamsClient:
         return teams()
+
+    def teams_as(self, account: str) -> TeamsClient:
+        return teams_as(account)
 
     @property
     def communications(self) -> CommunicationLog:
@@ -49,4 +52,4 @@ class HandlerServices:
     def service_account(self) -> str | None:
         from shared.settings import GraphSettings
 
-        return load_settings(GraphSettings).service_account
+        return next(iter(load_settings(GraphSettings).service_accounts), None)

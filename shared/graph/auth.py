@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -195,14 +195,25 @@ class _Tokens(ABC):
 
 
 class AppTokens(_Tokens):
-    """The application's own tokens (client credentials), for mail and for reading."""
+    """The application's own tokens (client credentials). `scopes` names one API's, Graph's unless told otherwise."""
+
+    def __init__(
+        self,
+        application: Application,
+        session: GraphSession,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        scopes: Sequence[str] = APPLICATION_SCOPES,
+    ) -> None:
+        super().__init__(application, session, clock)
+        self._scopes = list(scopes)
 
     def _acquire(self, *, fresh: bool, claims: str | None) -> dict[str, Any]:
         if self._client is None:
             self._client = self._confidential()
         if fresh:
             self._client.remove_tokens_for_client()
-        result: dict[str, Any] = self._client.acquire_token_for_client(APPLICATION_SCOPES, claims_challenge=claims)
+        result: dict[str, Any] = self._client.acquire_token_for_client(self._scopes, claims_challenge=claims)
         return result
 
     def _refusal(self, result: dict[str, Any]) -> TokenFailure:

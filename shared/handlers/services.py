@@ -102,7 +102,13 @@ class Services(Protocol):
     def mail(self) -> MailClient: ...
 
     @property
-    def teams(self) -> TeamsClient: ...
+    def teams(self) -> TeamsClient:
+        """Posts as the default service account."""
+        ...
+
+    def teams_as(self, account: str) -> TeamsClient:
+        """Posts as this service account (a user name). Raises RejectedError when it is none."""
+        ...
 
     @property
     def communications(self) -> CommunicationLog: ...
@@ -115,5 +121,5 @@ class Services(Protocol):
 
     @property
     def service_account(self) -> str | None:
-        """The user name of the delegated account that posts to Teams."""
+        """The user name of the default service account, which posts to Teams unless a job names another."""
         ...

@@ -11,7 +11,8 @@ import pytest
 from shared import bootstrap
 from shared.bootstrap.engine import SETTINGS_PAUSE
 from shared.bootstrap.graph import NoAccount
-from shared.engine.errors import Problem
+from shared.bootstrap.services import HandlerServices
+from shared.engine.errors import Problem, RejectedError
 from shared.settings import (
     GROUPS,
     AdminSettings,
@@ -185,6 +186,32 @@ def test_everything_can_be_built_from_good_settings(monkeypatch: pytest.MonkeyPa
     for queue in ("teams-outbound", "outlook-outbound", "teams-inbound", "outlook-inbound", "dead-letter"):
         assert bootstrap.handler_for(queue) is bootstrap.handler_for(queue)
     bootstrap.stop()
+
+
+def test_service_accounts_are_a_list_and_the_first_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", "queue@fleet.example, Alerts@fleet.example")
+    assert bootstrap.teams() is bootstrap.teams_as("QUEUE@fleet.example")
+    assert bootstrap.teams_as("alerts@fleet.example") is not bootstrap.teams()
+    assert bootstrap.service_account_tokens("alerts@fleet.example") is bootstrap.service_account_tokens(
+        "Alerts@fleet.example"
+    )
+    assert HandlerServices().service_account == "queue@fleet.example"
+    with pytest.raises(RejectedError, match=r"other@fleet\\.example is no service account"):
+        bootstrap.teams_as("other@fleet.example")
+    with pytest.raises(SettingsError, match=r"other@fleet\\.example is not in it"):
+        bootstrap.sign_in(account="other@fleet.example")
+    bootstrap.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a@b.c,A@B.C", "names an account twice"), ("queue", "must be a user name"), ("a@b.c,", "each")],
+)
+def test_wrong_service_accounts_are_named(monkeypatch: pytest.MonkeyPatch, text: str, reason: str) -> None:
+    monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", text)
+    with pytest.raises(SettingsError, match=reason):
+        load(GraphSettings)
 
 
 def test_without_a_service_account_teams_can_be_read_and_posting_says_what_to_do() -> None:
