@@ -197,9 +197,9 @@ def test_service_accounts_are_a_list_and_the_first_is_the_default(monkeypatch: p
         "Alerts@fleet.example"
     )
     assert HandlerServices().service_account == "queue@fleet.example"
-    with pytest.raises(RejectedError, match=r"other@fleet\\.example is no service account"):
+    with pytest.raises(RejectedError, match=r"other@fleet\.example is no service account"):
         bootstrap.teams_as("other@fleet.example")
-    with pytest.raises(SettingsError, match=r"other@fleet\\.example is not in it"):
+    with pytest.raises(SettingsError, match=r"other@fleet\.example is not in it"):
         bootstrap.sign_in(account="other@fleet.example")
     bootstrap.stop()
 
