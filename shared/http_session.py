@@ -13,7 +13,7 @@ import socket
 import time
 from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -63,26 +63,34 @@ class _Response(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_UntilDeadline(sock, raw, deadline))
 
 
-class _Connection(HTTPConnection):
+class DeadlineConnection(HTTPConnection):
+    """Reads its answers until the call's deadline."""
+
     response_class = _Response
 
 
-class _SecureConnection(HTTPSConnection):
+class SecureDeadlineConnection(HTTPSConnection):
+    """The same over TLS."""
+
     response_class = _Response
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = DeadlineConnection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls = SecureDeadlineConnection
 
 
-class _Adapter(HTTPAdapter):
+class DeadlineAdapter(HTTPAdapter):
+    """Connections that keep to the call's deadline; `pools` are the classes of their pools, by scheme."""
+
+    pools: ClassVar[dict[str, type[HTTPConnectionPool]]] = {"http": _Pool, "https": _SecurePool}
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = self.pools
 
 
 class HttpSession(requests.Session):
@@ -90,6 +98,8 @@ class HttpSession(requests.Session):
 
     `ca_file` replaces the usual certificates; `trust_env` lets proxies and CA files of the environment in.
     """
+
+    adapter: ClassVar[type[DeadlineAdapter]] = DeadlineAdapter
 
     def __init__(
         self,
@@ -107,7 +117,7 @@ class HttpSession(requests.Session):
         self._timeout = (connect_seconds, read_seconds)
         self._total_seconds = total_seconds
         # No retries here: urllib3 would sleep Retry-After in the thread, and send twice what may be sent once.
-        adapter = _Adapter(pool_connections=8, pool_maxsize=pool_size, max_retries=0)
+        adapter = self.adapter(pool_connections=8, pool_maxsize=pool_size, max_retries=0)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -118,6 +128,6 @@ class HttpSession(requests.Session):
         kwargs["allow_redirects"] = False
         mark = _deadline.set(time.monotonic() + self._total_seconds)
         try:
-            return super().request(method, url, *args, **kwargs)  # the body is read in here as well
+            return super().request(method, url, *args, **kwargs)  # without `stream` the body is read in here as well
         finally:
             _deadline.reset(mark)
