@@ -64,6 +64,18 @@ def test_a_fresh_machine_then_a_quick_second_run_then_changed_requirements(proje
     assert "Making .venv" in again.stderr
 
 
+def test_another_folders_environment_is_left_alone(project: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / "bin" / "python").symlink_to(sys.executable)
+    (theirs / ".requirements").write_text("for another folder")
+    (project / ".venv").symlink_to(theirs)
+    assert dev(project).returncode == 7
+    assert (theirs / ".requirements").read_text() == "for another folder"
+    assert (theirs / "bin" / "python").exists()
+    assert not (project / ".venv").is_symlink()
+
+
 def test_two_at_once_make_one_environment(project: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable}
     both = [
