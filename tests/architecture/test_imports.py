@@ -28,6 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.settings_errors",
     ),
     "shared.bootstrap": ("shared",),
+    "shared.testing": ("shared.engine", "shared.handlers"),
     "shared.reseal": ("shared.bootstrap", "shared.engine.errors", "shared.settings_errors"),
     "shared.settings": ("shared.settings_errors", "shared.engine.errors", "shared.graph.notifications"),
     "shared.settings_errors": ("shared.engine.errors",),
@@ -96,6 +97,12 @@ def test_a_library_is_known_to_its_adapter_only(path: Path) -> None:
         for library, places in ONLY_IN.items():
             if is_in(imported, library):
                 assert any(is_in(module, place) for place in places), f"{module} imports {imported}"
+
+
+def test_what_is_for_tests_is_neither_used_nor_deployed() -> None:
+    for path in PRODUCT:
+        assert not any(is_in(name, "shared.testing") for name in imports(ast.parse(path.read_text()))), path
+    assert "shared/testing.py" in (ROOT / ".funcignore").read_text().split()
 
 
 def test_only_bootstrap_loads_the_settings() -> None:
