@@ -36,7 +36,7 @@ for function in function_app.app.get_functions():
     if trigger["type"] == "queueTrigger":
         found[function.get_function_name()] = trigger["queueName"]
 migrate(sys.argv[1])
-bootstrap._built["queues"] = MemoryTransport()
+bootstrap.built["queues"] = MemoryTransport()
 def ask(call, payload, **route):
     headers = {"x-admin-key": "k" * 32, "content-type": "application/json"}
     body = json.dumps({"payload": payload}).encode() if payload is not None else b""
