@@ -19,7 +19,8 @@ bp = func.Blueprint()  # type: ignore[no-untyped-call]
 log = logging.getLogger(__name__)
 
 LONGEST_TOKEN_BYTES = 2048
-LARGEST_DELIVERY_BYTES = 1024 * 1024
+#: A hundred chat messages of the largest size, encrypted, are about as much.
+LARGEST_DELIVERY_BYTES = 5 * 1024 * 1024
 #: Graph counts an answer after 3 s as a failure; what is not durable by then, it shall send again.
 DEADLINE_SECONDS = 2.5
 RETRY_SOON = {"Retry-After": "10"}

@@ -82,9 +82,17 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _certificate(value: SecretStr) -> SecretStr:
+    from shared.graph.rich import read_certificate
+
+    read_certificate(value.get_secret_value())
+    return value
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_resolved)]
 Key = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
 EncryptionKey = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_key)]
+Certificate = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_certificate)]
 EncryptionKeys = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_keys)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_user_names)]
 Address = Annotated[str, AfterValidator(_web_address)]
@@ -214,6 +222,27 @@ class SubscriptionSettings(Group):
     )
 
 
+class ResourceDataSettings(Group):
+    """What Graph encrypts the resource data in notifications for; without it, messages are fetched."""
+
+    certificate: Certificate | None = Field(
+        None,
+        alias="WEBHOOK_CERTIFICATE",
+        description="certificate and RSA key (2048 to 4096 bits) without a password: PEM, or base64 of PEM or PKCS #12",
+    )
+    previous_certificate: Certificate | None = Field(
+        None,
+        alias="WEBHOOK_CERTIFICATE_PREVIOUS",
+        description="the certificate before a rotation, until no notification names it any more; it only decrypts",
+    )
+
+    @model_validator(mode="after")
+    def _current_first(self) -> ResourceDataSettings:
+        if self.previous_certificate and not self.certificate:
+            raise ValueError("WEBHOOK_CERTIFICATE: it is not set, and WEBHOOK_CERTIFICATE_PREVIOUS is; set this one")
+        return self
+
+
 class EncryptionSettings(Group):
     """What seals the payloads of jobs and the service account's sign-in."""
 
@@ -258,6 +287,7 @@ GROUPS: tuple[type[Group], ...] = (
     AdminSettings,
     GraphSettings,
     SubscriptionSettings,
+    ResourceDataSettings,
     EncryptionSettings,
     OperatorSettings,
 )

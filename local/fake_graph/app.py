@@ -50,7 +50,7 @@ class FakeGraphApp:
         self.faults = Faults()
         self.limits = Limits()
         self.authority = Authority(self.world, base_url)
-        self.deliverer = Deliverer(self.world)
+        self.deliverer = Deliverer(self.world, base_url)
         self.control = Control(self)
         self._handlers = {operation.name: _handler(operation.name) for operation in OPERATIONS}
 
@@ -102,6 +102,8 @@ class FakeGraphApp:
         if path.startswith("/v1.0/"):
             call = Call(request.method, path, {}, query, headers, raw, self.base_url)
             answer = await self._graph(call, entry)
+        elif path.startswith("/common/"):
+            answer = self.world.publisher.answer(path, self.base_url)
         else:
             answer = self.authority.answer(request.method, path, form or {}, headers)
         if fault is not None and fault.kind == "lose-answer":

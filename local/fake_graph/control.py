@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from local.fake_graph import chat_form, mail, mime, teams
+from local.fake_graph import chat_changes, chat_form, mail, mime, teams
 from local.fake_graph import message_form as form
 from local.fake_graph.call import Answer, GraphError, Json
 from local.fake_graph.delivery import Demand
@@ -46,6 +46,10 @@ class Control:
                 ("POST", "device-code/approve", self._approve),
                 ("POST", "mails", self._arrive_mail),
                 ("POST", "chat-messages", self._arrive_chat_message),
+                ("POST", "chat-messages/edit", self._edit_chat_message),
+                ("POST", "chat-messages/delete", self._delete_chat_message),
+                ("POST", "chat-messages/restore", self._restore_chat_message),
+                ("POST", "rich", app.world.publisher.order),
                 ("POST", "deliver", self._deliver),
                 ("POST", "auto-deliver", self._auto_deliver),
                 ("GET", "deliveries", lambda _: [result.as_json() for result in app.deliverer.results]),
@@ -136,6 +140,15 @@ class Control:
                 self._world, body["team"], body["channel"], reply_to, sender, message, base_url
             )
         return {"id": added.id}
+
+    def _edit_chat_message(self, body: Json) -> Json:
+        return chat_changes.edit(self._world, body)
+
+    def _delete_chat_message(self, body: Json) -> Json:
+        return chat_changes.delete(self._world, body)
+
+    def _restore_chat_message(self, body: Json) -> Json:
+        return chat_changes.restore(self._world, body)
 
     async def _deliver(self, body: Json) -> list[Json]:
         wanted = dict(body)

@@ -13,6 +13,7 @@ from typing import Any
 
 from local.fake_graph.call import Json
 from local.fake_graph.handshake import DELIVERY_SECONDS, RETRY_SECONDS, Result, post
+from local.fake_graph.rich import pick, split_resource
 from local.fake_graph.state import TENANT, Change, Subscription, World
 
 #: Graph retries for 4 h with growing pauses; these suit a laptop.
@@ -39,6 +40,7 @@ class Deliverer:
     """Listens to the world, and posts what its subscriptions are to hear."""
 
     world: World
+    base_url: str
     automatic: bool = True
     pending: list[tuple[str, Json]] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
@@ -72,7 +74,12 @@ class Deliverer:
         for subscription in self.world.live_subscriptions():
             kinds = subscription.value["changeType"].replace(" ", "").split(",")
             if subscription.scope in change.scopes and change.change_type in kinds:
-                self.pending.append((subscription.value["notificationUrl"], notification(subscription, change)))
+                item = notification(subscription, change)
+                if subscription.value["includeResourceData"]:
+                    resource = pick(change.resource, split_resource(subscription.value["resource"])[1])
+                    resource |= {"id": item["resourceData"]["id"]}
+                    item["encryptedContent"] = self.world.publisher.encrypt(subscription.value, resource)
+                self.pending.append((subscription.value["notificationUrl"], item))
         if self.pending:
             self._wake.set()
 
@@ -125,7 +132,10 @@ class Deliverer:
 
     async def _post(self, url: str, items: list[Json], seconds: float) -> Result:
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._threads, post, url, {"value": items}, seconds)
+        body: Json = {"value": items}
+        if tokens := self.world.publisher.tokens(items, self.base_url):
+            body["validationTokens"] = tokens
+        result = await loop.run_in_executor(self._threads, post, url, body, seconds)
         self.results.append(result)
         return result
 

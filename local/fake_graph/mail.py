@@ -7,7 +7,7 @@ import base64
 
 from local.fake_graph import message_form as form
 from local.fake_graph import mime, query
-from local.fake_graph.call import Answer, Call, GraphError, Json, not_found
+from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found
 from local.fake_graph.state import FOLDERS, Change, Mail, User, World
 
 #: A single POST takes attachments below this; larger ones need an upload session.
@@ -123,7 +123,14 @@ def list_attachments(world: World, call: Call) -> Answer:
 
 
 def get_attachment(world: World, call: Call) -> Answer:
-    item = form.attachment_view(_attachment(world, call))
+    kept = _attachment(world, call)
+    item = form.attachment_view(kept)
+    expand = call.query.get("$expand")
+    if expand is not None:
+        if expand.lower() != "microsoft.graph.itemattachment/item":
+            raise bad_request(f"Could not find a property to expand: {expand}")
+        if "raw" in kept:
+            item["item"] = nested_item(world.user(call.params["user"]), kept["raw"])
     return Answer(200, query.select(item, call.query.get("$select")))
 
 
@@ -217,6 +224,14 @@ def _attachment(world: World, call: Call) -> Json:
     raise not_found("The specified object was not found in the store.", "ErrorItemNotFound")
 
 
+def nested_item(user: User, raw: bytes) -> Json:
+    """The message that an itemAttachment holds."""
+    inner = mime.parse(raw, user)
+    form.mark_received(inner)
+    shown = {name: value for name, value in inner.value.items() if not name.startswith("@")}
+    return {"@odata.type": "#microsoft.graph.message", "id": "", **shown}
+
+
 def _folder(user: User, folder: str) -> Json:
     mails = [mail for mail in user.mails.values() if mail.folder == folder]
     return {
@@ -240,5 +255,6 @@ def _publish(world: World, user: User, mail: Mail, change_type: str) -> None:
         change_type, frozenset(scopes), "#Microsoft.Graph.Message",
         (f"{root}/{mail.id}", mail.id), (f"{root}/{mail.immutable_id}", mail.immutable_id),
         mail.value["@odata.etag"],
+        {**mail.value, "parentFolderId": user.folder_id(mail.folder), "internetMessageHeaders": mail.headers},
     )  # fmt: skip
     world.publish(change)

@@ -141,10 +141,15 @@ def order(items: list[Json], text: str, allowed: set[str]) -> list[Json]:
 
 
 def select(item: Json, names: str | None) -> Json:
-    """Only the named properties, with the id and annotations, as Graph does."""
+    """Only the named properties, with the id and annotations, as Graph does.
+
+    A property of a subtype is named with its type, microsoft.graph.fileAttachment/contentId.
+    """
     if not names:
         return item
-    wanted = {name.strip() for name in names.split(",")}
+    kind = str(item.get("@odata.type", "")).lstrip("#").lower()
+    paths = [name.strip().rpartition("/") for name in names.split(",")]
+    wanted = {name for cast, _, name in paths if cast.lower() in ("", kind)}
     return {key: value for key, value in item.items() if key in wanted or key == "id" or key.startswith("@")}
 
 

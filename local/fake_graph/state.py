@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from local.fake_graph.call import Json, not_found
+from local.fake_graph.rich import Publisher
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT = "22222222-2222-4222-8222-222222222222"
@@ -88,6 +89,8 @@ class ChatMessage:
 
     value: Json
     hosted: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    #: The body of a deleted message, which its author may bring back.
+    kept: Json = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -142,6 +145,8 @@ class Change:
     plain: tuple[str, str]
     immutable: tuple[str, str]
     etag: str | None = None
+    #: The resource without its id, for subscriptions that want it.
+    resource: Json = field(default_factory=dict)
 
 
 class World:
@@ -149,10 +154,12 @@ class World:
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Change], None]] = []
+        self.publisher = Publisher(TENANT, CLIENT)
         self.reset()
 
     def reset(self) -> None:
         """Back to the defaults; listeners stay."""
+        self.publisher.reset()
         self.users: dict[str, User] = {}
         self.chats: dict[str, Chat] = {}
         self.teams: dict[str, Team] = {}

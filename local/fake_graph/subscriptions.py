@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
-from local.fake_graph import query
+from local.fake_graph import query, rich
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found, utc_now
 from local.fake_graph.handshake import HandshakeError, shake_hands
 from local.fake_graph.state import CLIENT, Subscription, World, new_guid
@@ -74,9 +74,9 @@ async def create_subscription(world: World, call: Call) -> Answer:
         "expirationDateTime": _instant(expires_at),
         "creatorId": call.token.subject,
         "latestSupportedTlsVersion": body.get("latestSupportedTlsVersion") or "v1_2",
-        "includeResourceData": False,
-        "encryptionCertificate": None,
-        "encryptionCertificateId": None,
+        "includeResourceData": body.get("includeResourceData") is True,
+        "encryptionCertificate": body.get("encryptionCertificate"),
+        "encryptionCertificateId": body.get("encryptionCertificateId"),
         "notificationUrlAppId": None,
         "notificationQueryOptions": None,
     }
@@ -103,12 +103,19 @@ async def update_subscription(world: World, call: Call) -> Answer:
         raise bad_request(f"{sorted(unknown)} cannot be changed; delete the subscription and create it again.")
     resource, _ = find_resource(world, subscription.value["resource"])
     _check_permission(call, resource)
+    wanted = subscription.value | call.body
+    if wanted["includeResourceData"]:
+        lifetime = _parse_instant(wanted["expirationDateTime"]) - utc_now()
+        rich.check_subscription(wanted, lifetime, is_teams=resource.teams)
     if "notificationUrl" in call.body:
         await _shake(call.body["notificationUrl"], call.request_id)
         subscription.value["notificationUrl"] = call.body["notificationUrl"]
     if "expirationDateTime" in call.body:
         subscription.expires_at = _expiry(call.body["expirationDateTime"], resource)
         subscription.value["expirationDateTime"] = _instant(subscription.expires_at)
+    for name in ("encryptionCertificate", "encryptionCertificateId"):
+        if name in call.body:
+            subscription.value[name] = call.body[name]
     return Answer(200, _entity(call, subscription))
 
 
@@ -125,7 +132,7 @@ def reauthorize_subscription(world: World, call: Call) -> Answer:
 
 def find_resource(world: World, text: str) -> tuple[Resource, str]:
     """The kind of a resource, and its one canonical spelling; 400 for what cannot be subscribed to."""
-    path = unquote(text.strip("/"))
+    path = unquote(rich.split_resource(text)[0].strip("/"))
     path = re.sub(r"\('([^']+)'\)", r"/\1", path)
     for resource in RESOURCES:
         match = resource.pattern.match(path)
@@ -154,9 +161,9 @@ def _check_new(body: Json, resource: Resource) -> None:
         raise bad_request(f"Invalid 'changeType' attribute: '{body['changeType']}'.", "InvalidRequest")
     if len(body.get("clientState") or "") > CLIENT_STATE_LENGTH:
         raise bad_request("clientState is longer than 128 characters.", "InvalidRequest")
-    if body.get("includeResourceData"):
-        raise GraphError(501, "NotImplemented", "The fake delivers no resource data.")
     lifetime = _parse_instant(body["expirationDateTime"]) - utc_now()
+    if body.get("includeResourceData"):
+        rich.check_subscription(body, lifetime, is_teams=resource.teams)
     if resource.teams and lifetime > LIFECYCLE_FROM and not body.get("lifecycleNotificationUrl"):
         raise bad_request(
             "lifecycleNotificationUrl is a required property for subscription creation on this resource when the "

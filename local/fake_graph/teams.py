@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from local.fake_graph import chat_form, query
@@ -14,7 +15,7 @@ from local.fake_graph.call import (
     milliseconds_text,
     not_found,
 )
-from local.fake_graph.state import TENANT, Change, ChatMessage, Team, User, World
+from local.fake_graph.state import TENANT, Change, Chat, ChatMessage, Team, User, World
 
 PAGE = 50
 
@@ -143,9 +144,7 @@ def add_chat_message(world: World, chat_id: str, sender: User, body: Json, base_
     message.value |= {"chatId": chat.id}
     chat_form.store_hosted(message, body, f"{base_url}/v1.0/chats/{chat.id}/messages/{message.id}")
     chat.messages[message.id] = message
-    path = f"chats('{chat.id}')/messages('{message.id}')"
-    users = {f"users/{member}/chats/getallmessages" for member in chat.members}
-    _publish(world, message, path, {f"chats/{chat.id}/messages".lower(), "chats/getallmessages", *users})
+    publish_chat_message(world, chat, message, "created")
     return message
 
 
@@ -165,17 +164,34 @@ def add_channel_message(
     url = f"{base_url}/v1.0/teams/{team_id}/channels/{channel_id}/messages{parent}/{message.id}"
     chat_form.store_hosted(message, body, url)
     channel.messages[message.id] = message
-    root = f"teams('{team_id}')/channels('{channel_id}')/messages"
-    path = f"{root}('{message.id}')" if reply_to is None else f"{root}('{reply_to}')/replies('{message.id}')"
-    scopes = {f"teams/{team_id}/channels/{channel_id}/messages".lower(), "teams/getallmessages"}
-    _publish(world, message, path, scopes)
+    publish_channel_message(world, team_id, channel_id, message, "created")
     return message
 
 
-def _publish(world: World, message: ChatMessage, path: str, scopes: set[str]) -> None:
+def publish_chat_message(world: World, chat: Chat, message: ChatMessage, change_type: str) -> None:
+    """Tell the subscriptions that see this chat."""
+    path = f"chats('{chat.id}')/messages('{message.id}')"
+    users = {f"users/{member}/chats/getallmessages" for member in chat.members}
+    scopes = {f"chats/{chat.id}/messages".lower(), "chats/getallmessages", *users}
+    _publish(world, message, path, scopes, change_type)
+
+
+def publish_channel_message(
+    world: World, team_id: str, channel_id: str, message: ChatMessage, change_type: str
+) -> None:
+    """Tell the subscriptions that see this channel."""
+    root, reply_to = f"teams('{team_id}')/channels('{channel_id}')/messages", message.value["replyToId"]
+    path = f"{root}('{message.id}')" if reply_to is None else f"{root}('{reply_to}')/replies('{message.id}')"
+    scopes = {f"teams/{team_id}/channels/{channel_id}/messages".lower(), "teams/getallmessages"}
+    _publish(world, message, path, scopes, change_type)
+
+
+def _publish(world: World, message: ChatMessage, path: str, scopes: set[str], change_type: str) -> None:
     place = (path, message.id)
-    change = Change("created", frozenset(scopes), "#Microsoft.Graph.chatMessage", place, place)
-    world.publish(change)
+    resource = copy.deepcopy(message.value)
+    world.publish(
+        Change(change_type, frozenset(scopes), "#Microsoft.Graph.chatMessage", place, place, resource=resource)
+    )
 
 
 def _channel_for(world: World, call: Call) -> Any:

@@ -35,6 +35,7 @@ from shared.bootstrap.graph import (
     teams_as,
 )
 from shared.bootstrap.once import built, stop
+from shared.bootstrap.receiving import encryption_certificates, notification_processor
 from shared.bootstrap.ways_in import (
     admin_access,
     client_states,
@@ -42,7 +43,6 @@ from shared.bootstrap.ways_in import (
     inbox,
     intake,
     missing_key_problems,
-    notification_processor,
     poison_sweep,
 )
 
@@ -54,6 +54,7 @@ __all__ = [
     "client_states",
     "control",
     "database",
+    "encryption_certificates",
     "graph_session",
     "handler_for",
     "health",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from shared.bootstrap.engine import database, key_ring, missing_keys, producer, queues, receiver, sealer, store
+from shared.bootstrap.engine import database, key_ring, missing_keys, queues, receiver
 from shared.bootstrap.once import load_settings, once
 from shared.engine.errors import Problem, StoreUnavailableError
 from shared.settings_errors import SettingsError
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from shared.graph.notifications import ClientStates
     from shared.handlers.inbox import Inbox, PoisonSweep
     from shared.handlers.intake import Intake
-    from shared.handlers.webhooks import NotificationProcessor
     from shared.monitoring.health import Health
 
 
@@ -38,16 +37,9 @@ def intake() -> Intake:
 
 
 @once
-def notification_processor() -> NotificationProcessor:
-    from shared.handlers.webhooks import NotificationProcessor
-    from shared.postgres.webhook_events import PostgresWebhookEvents
-
-    return NotificationProcessor(PostgresWebhookEvents(database(), sealer()), store().bury, producer())
-
-
-@once
 def inbox() -> Inbox:
     """What the queue triggers hand their messages to."""
+    from shared.bootstrap.receiving import notification_processor
     from shared.handlers.inbox import Inbox
 
     return Inbox(receiver(), notification_processor().process)

@@ -8,6 +8,7 @@ FleetQueueError
 ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
 ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
 ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
+├── MessageHeldError        what a message's processing needs is away: it is put back and comes again
 ├── ControlError            an order that cannot be carried out; nothing changed
 ├── LeaseLostError          another worker has the job now: stop, and settle nothing
 ├── LimitReachedError       no permit left for now: let it through, and the job is deferred
@@ -70,6 +71,10 @@ class TransportUnavailableError(FleetQueueError):
 
 class UnreadableMessageError(FleetQueueError):
     """A queue message is neither a wake-up nor a job."""
+
+
+class MessageHeldError(FleetQueueError):
+    """Something that the processing of a message needs, beside the database, is away; the message is put back."""
 
 
 class LeaseLostError(FleetQueueError):

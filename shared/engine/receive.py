@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from shared.engine.enqueue import DEAD_LETTERS, Producer
-from shared.engine.errors import EnqueueError, StoreUnavailableError, UnreadableMessageError
+from shared.engine.errors import EnqueueError, MessageHeldError, StoreUnavailableError, UnreadableMessageError
 from shared.engine.messages import decode_body, read_job, read_wake_up
 from shared.engine.ports import Store, Transport
 from shared.engine.worker import Worker
@@ -29,7 +29,7 @@ LARGEST_MESSAGE_BYTES = 64 * 1024
 #: A wake-up from a poison queue had five crashes behind it: no hurry.
 SECOND_CHANCE = timedelta(seconds=30)
 
-#: Takes the decoded message and its id.
+#: Takes the decoded message and its id. Raises MessageHeldError for a message that has to wait.
 NotificationProcessor = Callable[[dict[str, Any], str], None]
 
 
@@ -69,7 +69,7 @@ class Receiver:
                 process(decode_body(body), message_id)
             except UnreadableMessageError as error:
                 self._bury(queue, body, str(error), message_id)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, MessageHeldError) as error:
             self.put_back(queue, body, error)
 
     def receive_poison(self, queue: str, body: bytes, message_id: str) -> None:
@@ -95,16 +95,16 @@ class Receiver:
         try:
             try:
                 process(decode_body(body), message_id)
-            except StoreUnavailableError:
+            except (StoreUnavailableError, MessageHeldError):
                 raise
             except Exception as error:
                 log.exception("notifications.failed", extra={"queue": queue})
                 self._bury(queue, body, f"{type(error).__name__}: {error}", message_id)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, MessageHeldError) as error:
             self.put_back(f"{queue}-poison", body, error)
 
     def put_back(self, queue: str, body: bytes, reason: Exception) -> None:
-        """The body as a new message, later: the host's deliveries are not used up while the database is away.
+        """The body as a new message, later: the host's deliveries are not used up while something is away.
 
         Put before the old one is deleted: dying in between makes a double, never a gap. Raises
         TransportUnavailableError; then the host delivers the old one again.

@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 SHORTEST_SECRET_BYTES = 32
@@ -19,6 +20,8 @@ LONGEST_CLIENT_STATE = 128
 NONCE_BYTES = 16
 #: Well below the Storage Queue's 64 KiB, so that an envelope or an escape never tips it over.
 LARGEST_MESSAGE_BYTES = 48 * 1024
+#: A delivery has one token of about 2 KB for each app and tenant, which for us is one.
+LARGEST_TOKENS_BYTES = 12 * 1024
 
 _PURPOSE = b"fleet-queue client state\0"
 #: These would grow in the XML of a put; as JSON escapes a text has its final size.
@@ -52,8 +55,16 @@ class ClientStates:
         return any(hmac.compare_digest(_mac(key, nonce).encode(), mac) for key in self._keys)
 
 
-def read_items(body: bytes) -> list[Any]:
-    """The items of a delivery. Raises ValueError: not UTF-8 (a BOM may be there), not JSON, or not Graph's form."""
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What Graph posts: items, and the tokens that vouch for the resource data in them."""
+
+    items: list[Any]
+    tokens: list[str]
+
+
+def read_delivery(body: bytes) -> Delivery:
+    """A delivery's parts. Raises ValueError: not UTF-8 (a BOM may be there), not JSON, or not Graph's form."""
     try:
         document = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -61,7 +72,10 @@ def read_items(body: bytes) -> list[Any]:
     items = document.get("value") if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise ValueError('the body must be an object with a list in "value"')
-    return items
+    tokens = document.get("validationTokens") or []
+    if not isinstance(tokens, list) or not all(token is None or isinstance(token, str) for token in tokens):
+        raise ValueError('"validationTokens" must be a list of texts')
+    return Delivery(items, [token for token in tokens if token])
 
 
 def item_text(item: dict[str, Any], room: int = LARGEST_MESSAGE_BYTES) -> str | None:
@@ -77,12 +91,19 @@ def item_text(item: dict[str, Any], room: int = LARGEST_MESSAGE_BYTES) -> str | 
     return text if text is not None and len(text) <= room else None
 
 
-def pack(items: Sequence[dict[str, Any]], received_at: str) -> tuple[list[str], int]:
+def pack(items: Sequence[dict[str, Any]], received_at: str, tokens: Sequence[str] = ()) -> tuple[list[str], int]:
     """Messages for the `webhooks` queue, as few as fit, in order; and how many items could not be packed.
 
-    A message is {"notifications": [item…], "receivedAt": …} in ASCII, at most LARGEST_MESSAGE_BYTES long.
+    A message is {"notifications": [item…], "receivedAt": …, "validationTokens": […]} in ASCII, at most
+    LARGEST_MESSAGE_BYTES long. Every message carries the tokens of its delivery. Tokens that would take too much of
+    it are left out, and with them all encryptedContent: what nobody vouches for is fetched instead.
     """
-    head, tail = '{"notifications":[', f'],"receivedAt":{json.dumps(received_at)}}}'
+    vouchers = _ascii(list(tokens)) or ""
+    if len(vouchers) > LARGEST_TOKENS_BYTES:
+        items = [{name: value for name, value in item.items() if name != "encryptedContent"} for item in items]
+        tokens = ()
+    head, tail = '{"notifications":[', f'],"receivedAt":{json.dumps(received_at)}'
+    tail += f',"validationTokens":{vouchers}}}' if tokens else "}"
     room = LARGEST_MESSAGE_BYTES - len(head) - len(tail)
     texts = [text for item in items if (text := item_text(item, room)) is not None]
     messages = [head + ",".join(group) + tail for group in _groups(texts, room)]
@@ -101,9 +122,9 @@ def _groups(texts: Iterable[str], room: int) -> list[list[str]]:
     return groups
 
 
-def _ascii(item: dict[str, Any]) -> str | None:
+def _ascii(value: Any) -> str | None:
     try:
-        text = json.dumps(item, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (ValueError, RecursionError):
         return None
     for character, escape in _ESCAPES:

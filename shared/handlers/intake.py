@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.engine.errors import FleetQueueError, TransportUnavailableError
 from shared.engine.ports import Transport
-from shared.graph.notifications import ClientStates, pack, read_items
+from shared.graph.notifications import ClientStates, pack, read_delivery
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,13 @@ class Intake:
         is known to be durable: then Graph must send it again, and what came through already does no harm.
         """
         try:
-            items = read_items(body)
+            delivery = read_delivery(body)
         except ValueError as error:
             raise DeliveryError(str(error)) from error
+        items = delivery.items
         objects = [item for item in items if isinstance(item, dict)]
         genuine = [item for item in objects if self._states.is_ours(item.get("clientState"))]
-        messages, unpacked = pack(genuine, self._now().isoformat())
+        messages, unpacked = pack(genuine, self._now().isoformat(), delivery.tokens)
         taken = Taken(
             queued=len(genuine) - unpacked,
             forged=len(objects) - len(genuine),

@@ -63,6 +63,23 @@ class CommunicationLog(Protocol):
         ...
 
 
+AlertLevel = Literal["info", "warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that an operator should look at. `key` is the same for the same trouble: one alert is open for it.
+
+    It has happened `times` since it was told last. `details` hold no secrets and no contents.
+    """
+
+    key: str
+    level: AlertLevel
+    title: str
+    details: dict[str, Any] = field(default_factory=dict)
+    times: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A dead letter as the dead-letter handler needs it; `job_id` is missing where a message was never a job."""
@@ -83,6 +100,10 @@ class Alerts(Protocol):
 
     def raise_alert(self, dead_letter: DeadLetter) -> bool:
         """Open or update the alert for its queue and error class, once per dead letter; True when it opened."""
+        ...
+
+    def tell(self, alert: Alert) -> None:
+        """Open it, or count it up while it is open."""
         ...
 
 

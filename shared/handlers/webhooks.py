@@ -1,37 +1,42 @@
-"""From notifications to jobs: dedupe, route, record, and enqueue in the same transaction.
+"""From notifications to jobs: check and decrypt, dedupe, route, record, and enqueue in the same transaction.
 
 An item stands for a change; the same change comes more than once: Graph repeats a delivery, two subscriptions
 see one resource, a creation is told as `created` and as `updated`. One change makes one job (I9). What counts as
-one change is `dedupe_key`.
+one change is `dedupe_key` (change_keys.py). Resource data goes into the job's payload, which is sealed, and into
+nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from shared.engine.enqueue import Producer
 from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessageError
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
-from shared.handlers import outlook_inbound, teams_inbound
+from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
+from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
+from shared.handlers.services import Alerts
 
 log = logging.getLogger(__name__)
 
 QUEUE = "webhooks"
 LONGEST_RESOURCE = 2000
 CHANGES = {"created", "updated", "deleted"}
+#: Their jobs use what a notification brings; a mail is always fetched (outlook_inbound.py says why).
+BRINGS_CONTENT = {"teams-inbound"}
+#: Not recorded: a secret, and what only our private key opens.
+UNRECORDED = {"clientState", "encryptedContent"}
 
 
 class NotificationBatch(BaseModel):
@@ -41,6 +46,14 @@ class NotificationBatch(BaseModel):
 
     notifications: list[Any]
     received_at: AwareDatetime | None = None
+    validation_tokens: list[str] = Field(default_factory=list, repr=False)
+
+    @property
+    def is_rich(self) -> bool:
+        """Whether there is anything that somebody must vouch for."""
+        return bool(self.validation_tokens) or any(
+            isinstance(item, dict) and item.get("encryptedContent") is not None for item in self.notifications
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,42 +100,48 @@ class WebhookEvents(Protocol):
 Bury = Callable[[str, str, str, str], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a resource path names. `identity` is the same however the path is written."""
-
-    queue: str
-    identity: tuple[str, ...]
-
-
 class NotificationProcessor:
     """Turns messages of the `webhooks` queue into recorded events and jobs."""
 
-    def __init__(self, events: WebhookEvents, bury: Bury, producer: Producer) -> None:
+    def __init__(
+        self, events: WebhookEvents, bury: Bury, producer: Producer, rich: RichContents, alerts: Alerts
+    ) -> None:
         self._events = events
         self._bury = bury
         self._producer = producer
+        self._rich = rich
+        self._alerts = alerts
 
     def process(self, body: dict[str, Any], message_id: str) -> None:
         """Handle a decoded message; doing it again changes nothing.
 
-        Raises UnreadableMessageError when it is no batch, StoreUnavailableError while the database is away.
+        Raises UnreadableMessageError when it is no batch, StoreUnavailableError while the database is away,
+        MessageHeldError while resource data cannot be checked.
         """
         try:
             batch = NotificationBatch.model_validate(body)
         except ValidationError as error:
             raise UnreadableMessageError(f"the body is no batch of notifications: {_reasons(error)}") from None
+        if batch.is_rich:
+            try:
+                self._rich.check(batch.validation_tokens, batch.received_at)
+            except SuspiciousBatchError as error:
+                self._drop(batch, message_id, str(error))
+                return
+        opened = Opened()
         events: dict[str, Event] = {}
         refused: list[tuple[Any, str]] = []
         for index, item in enumerate(batch.notifications):
             try:
-                event = self._read(item, batch.received_at, index)
+                event = self._read(item, batch.received_at, index, opened)
                 events.setdefault(event.dedupe_key, event)
             except (EnqueueError, ValueError) as error:
                 refused.append((item, str(error)))
         recorded = self._record(list(events.values()), refused)
         for item, reason in refused:
             self._keep(item, reason, batch.received_at)
+        for alert in opened.alerts():
+            self._alerts.tell(alert)
         counts = Counter(made.queue for made in recorded if made.queue)
         for queue, jobs in counts.items():
             self._producer.wake(queue, jobs)
@@ -135,8 +154,16 @@ class NotificationProcessor:
                 "jobs": sum(counts.values()),
                 "ignored": sum(event.outcome == "ignored" for event in events.values()),
                 "refused": len(refused),
+                "decrypted": opened.contents,
+                "undecrypted": opened.faults.total(),
             },
         )
+
+    def _drop(self, batch: NotificationBatch, message_id: str, reason: str) -> None:
+        """Nothing of it is recorded: a forged item must not take the place of the genuine one."""
+        items = len(batch.notifications)
+        log.error("notifications.suspicious", extra={"message_id": message_id, "received": items, "error": reason})
+        self._alerts.tell(suspicious_batch(reason, items))
 
     def _record(self, events: Sequence[Event], refused: list[tuple[Any, str]]) -> list[Recorded]:
         """All at once; one by one when the database refuses a value, so that one item does not cost the others."""
@@ -150,10 +177,10 @@ class NotificationProcessor:
                 return []
             return [made for event in events for made in self._record([event], refused)]
 
-    def _read(self, item: Any, received_at: datetime | None, index: int) -> Event:
+    def _read(self, item: Any, received_at: datetime | None, index: int, opened: Opened) -> Event:
         if not isinstance(item, dict):
             raise ValueError("a notification must be an object")
-        raw = {name: value for name, value in item.items() if name != "clientState"}
+        raw = {name: value for name, value in item.items() if name not in UNRECORDED}
         subscription = _text(item, "subscriptionId")
         if subscription is None:
             raise ValueError("subscriptionId: it is missing")
@@ -168,9 +195,11 @@ class NotificationProcessor:
                 raise ValueError("a notification needs lifecycleEvent, or resource and changeType")
             target = find_target(resource)
             outcome = "ignored"
-            key = change_key(item, target, position)
+            brings = target is not None and target.queue in BRINGS_CONTENT
+            content = self._rich.open(item, opened) if brings else None
+            key = change_key(item, target, position, content)
             if target is not None and change in CHANGES:
-                outcome, job = "enqueued", self._job(target, item, key)
+                outcome, job = "enqueued", self._job(target, item, key, content)
         else:
             key = lifecycle_key(item, received_at)
         return Event(
@@ -186,12 +215,14 @@ class NotificationProcessor:
             job=job,
         )
 
-    def _job(self, target: Target, item: dict[str, Any], key: str) -> NewJob:
-        payload = {
+    def _job(self, target: Target, item: dict[str, Any], key: str, content: dict[str, Any] | None) -> NewJob:
+        payload: dict[str, Any] = {
             name: value
             for name in ("resource", "changeType", "subscriptionId", "tenantId")
             if (value := _text(item, name)) is not None
         }
+        if content is not None:
+            payload["message"] = content
         job = NewJob(
             target.queue,
             payload,
@@ -202,55 +233,10 @@ class NotificationProcessor:
 
     def _keep(self, item: Any, reason: str, received_at: datetime | None) -> None:
         body = json.dumps(item)
-        source = f"{QUEUE}/item/{_hash(body, received_at.isoformat() if received_at else '')}"
+        source = f"{QUEUE}/item/{digest(body, received_at.isoformat() if received_at else '')}"
         if self._bury(QUEUE, body, reason, source):
             log.error("notification.buried", extra={"error": reason})
             self._producer.wake("dead-letter")
-
-
-def find_target(resource: str) -> Target | None:
-    """The inbound queue of the message that a path names, `users/{id}/messages/{id}` for one; None: no queue's."""
-    with suppress(ValueError):
-        user, message = outlook_inbound.address(resource)
-        return Target("outlook-inbound", ("mail", user.lower(), message))
-    with suppress(ValueError):
-        place, message = teams_inbound.address(resource)
-        return Target("teams-inbound", ("chat", place.thread_id(message), place.external_id(message)))
-    return None
-
-
-def change_key(item: dict[str, Any], target: Target | None, position: str) -> str:
-    """What makes two notifications the same change.
-
-    With an etag: the resource in that state, and whether it is gone. So `created` and `updated` of one creation,
-    repeats, and the views of two subscriptions are one; an edit has a new etag. Without one, a creation is one
-    for its resource; an update is told by the notification's id, or else only by its place in its delivery:
-    rather a spare look at a message than a missed change.
-    """
-    change = str(item.get("changeType"))
-    resource = target.identity if target else (str(item.get("resource")),)
-    data = item.get("resourceData")
-    etag = data.get("@odata.etag") if isinstance(data, dict) else None
-    state: tuple[str, ...]
-    if isinstance(etag, str) and etag:
-        state = ("etag", etag, "gone" if change == "deleted" else "there")
-    elif change in ("created", "deleted"):
-        state = (change,)
-    elif isinstance(item.get("id"), str):
-        state = (change, "id", str(item["id"]))
-    else:
-        state = (change, "at", position)
-    return _hash("change", str(item.get("tenantId")), *resource, *state)
-
-
-def lifecycle_key(item: dict[str, Any], received_at: datetime | None) -> str:
-    """A subscription is removed once; the other events may come again and mean it: told by id, or by the minute."""
-    event = str(item.get("lifecycleEvent"))
-    parts = ["lifecycle", str(item.get("subscriptionId")), event]
-    if event != "subscriptionRemoved":
-        minute = received_at.strftime("%Y-%m-%dT%H:%M") if received_at else ""
-        parts.append(str(item["id"]) if isinstance(item.get("id"), str) else minute)
-    return _hash(*parts)
 
 
 def _text(item: dict[str, Any], name: str) -> str | None:
@@ -260,10 +246,6 @@ def _text(item: dict[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > LONGEST_RESOURCE:
         raise ValueError(f"{name}: it must be a text of at most {LONGEST_RESOURCE} characters")
     return value.replace("\x00", REPLACEMENT)
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _reasons(error: ValidationError) -> str:

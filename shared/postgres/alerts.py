@@ -1,11 +1,11 @@
-"""Alerts in `queue_alerts`: one open alert for a queue and an error class, counted up by each dead letter."""
+"""Alerts in `queue_alerts`: one is open for the same trouble, counted up each time; dead letters count once each."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from shared.engine.json_text import to_json
-from shared.handlers.services import DeadLetter
+from shared.handlers.services import Alert, DeadLetter
 from shared.postgres.pool import Database
 
 # A dead letter counts once (alerted_at). Whether it opened the alert is written into the alert, so that a handler
@@ -27,6 +27,14 @@ select coalesce(
     (select opened_by from raised),
     (select details ->> 'openedBy' from queue.queue_alerts where alert_key = %(key)s and resolved_at is null)
 ) is not distinct from %(id)s::text
+"""
+
+_TELL = """
+insert into queue.queue_alerts as a (alert_key, level, title, details, occurrences)
+values (%(key)s, %(level)s, %(title)s, %(details)s, %(times)s)
+on conflict (alert_key) where resolved_at is null do update
+   set occurrences = a.occurrences + %(times)s, updated_at = clock_timestamp(),
+       details = a.details || %(details)s::jsonb
 """
 
 
@@ -63,3 +71,8 @@ class PostgresAlerts:
                 },
             ).fetchone()
         return bool(row and row[0])
+
+    def tell(self, alert: Alert) -> None:
+        values = {"key": alert.key, "level": alert.level, "title": alert.title, "times": alert.times}
+        with self._database.connection() as conn:
+            conn.execute(_TELL, values | {"details": to_json(alert.details)})

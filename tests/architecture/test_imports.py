@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.bootstrap": ("shared",),
     "shared.testing": ("shared.engine", "shared.handlers"),
     "shared.reseal": ("shared.bootstrap", "shared.engine.errors", "shared.settings_errors"),
-    "shared.settings": ("shared.settings_errors", "shared.engine.errors", "shared.graph.notifications"),
+    "shared.settings": ("shared.settings_errors", "shared.engine.errors", "shared.graph.notifications", "shared.graph.rich"),
     "shared.settings_errors": ("shared.engine.errors",),
     "shared.logs": (),
     "shared.access": (),
@@ -54,7 +54,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "requests": ("shared.graph", "shared.http_session", "shared.outgoing", "shared.storage"),
     "pydantic_settings": ("shared.settings",),
     "cronsim": ("shared.engine.cron",),
-    "cryptography": ("shared.sealing",),
+    "cryptography": ("shared.sealing", "shared.graph.rich", "shared.graph.validation_tokens"),
+    "jwt": ("shared.graph.validation_tokens",),
 }
 
 

@@ -14,17 +14,13 @@ import pytest
 from shared.engine.enqueue import Producer
 from shared.engine.errors import StoreUnavailableError, UnreadableMessageError
 from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.handlers.change_keys import change_key, find_target, lifecycle_key
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
-from shared.handlers.webhooks import (
-    Event,
-    EventRefusedError,
-    NotificationProcessor,
-    Recorded,
-    change_key,
-    find_target,
-    lifecycle_key,
-)
+from shared.handlers.rich_contents import RichContents
+from shared.handlers.services import Alert
+from shared.handlers.webhooks import Event, EventRefusedError, NotificationProcessor, Recorded
+from tests.unit.webhooks.vouching import no_tokens
 
 AT = "2026-11-25T08:00:00.123456+00:00"
 TENANT = "11111111-1111-4111-8111-111111111111"
