@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from local.azurite import Azurite
+from local.certificate import as_setting, self_signed
 from local.fake_graph.process import FakeGraph
 from local.postgres import FAST, STOP_SIGNALS, PostgresServer
 from local.process import Identity, Process, ProcessError, free_port, is_free
@@ -32,6 +33,14 @@ DATABASE = "fleet_queue"
 PREFERRED_PORTS = {"host": 7071, "azurite": 10001, "graph": 7443, "postgres": 5433}
 #: The host waits this long for running functions, and is then ended.
 HOST_STOP_SECONDS = 40
+#: What each folder makes for itself, once.
+SECRETS: dict[str, Callable[[], str]] = {
+    "ADMIN_KEY": lambda: secrets.token_urlsafe(32),
+    "WEBHOOK_SECRET": lambda: secrets.token_urlsafe(32),
+    "FUNCTIONS_KEY": lambda: secrets.token_urlsafe(32),
+    "ENCRYPTION_KEY": lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
+    "WEBHOOK_CERTIFICATE": lambda: as_setting(self_signed()),
+}
 
 
 class Stack:
@@ -268,14 +277,15 @@ class Stack:
             self._lock = None
 
     def _secrets(self) -> dict[str, str]:
-        """Keys and secrets of this folder, made once."""
+        """Keys and secrets of this folder, each made once."""
         file = self.folder / "settings.json"
+        known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):
-            return {str(name): str(value) for name, value in json.loads(file.read_text()).items()}
-        made = {name: secrets.token_urlsafe(32) for name in ("ADMIN_KEY", "WEBHOOK_SECRET", "FUNCTIONS_KEY")}
-        made["ENCRYPTION_KEY"] = base64.b64encode(secrets.token_bytes(32)).decode()
-        write_private(file, json.dumps(made, indent=1))
-        return made
+            known = {str(name): str(value) for name, value in json.loads(file.read_text()).items()}
+        made = {name: make() for name, make in SECRETS.items() if name not in known}
+        if made:
+            write_private(file, json.dumps(known | made, indent=1))
+        return known | made
 
     def _migrate(self) -> None:
         import psycopg

@@ -181,6 +181,8 @@ class ValidationTokens:
     def _claims(self, token: str, received_at: datetime) -> dict[str, Any]:
         """The claims, once the signature is known to be right; times and names are for the caller to judge."""
         try:
+            if not token.isascii():
+                raise InvalidTokenError("it is no token")
             key_id = jwt.get_unverified_header(token).get("kid")
             key = self._keys.find(key_id, received_at) if isinstance(key_id, str) else None
             if key is None:

@@ -30,7 +30,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.bootstrap": ("shared",),
     "shared.testing": ("shared.engine", "shared.handlers"),
     "shared.reseal": ("shared.bootstrap", "shared.engine.errors", "shared.settings_errors"),
-    "shared.settings": ("shared.settings_errors", "shared.engine.errors", "shared.graph.notifications", "shared.graph.rich"),
+    "shared.settings": (
+        "shared.settings_errors",
+        "shared.engine.errors",
+        "shared.graph.notifications",
+        "shared.graph.rich",
+    ),
     "shared.settings_errors": ("shared.engine.errors",),
     "shared.logs": (),
     "shared.access": (),

@@ -95,10 +95,6 @@ def test_what_a_subscription_may_not_be(graph: FakeGraph, app: Client, webhook: 
     assert (unknown.status_code, error_code(unknown)) == (404, "ResourceNotFound")
 
 
-def test_rich_notifications_are_not_pretended(app: Client, webhook: Webhook) -> None:
-    assert app.post("/subscriptions", wanted(webhook, includeResourceData=True)).status_code == 501
-
-
 @pytest.mark.usefixtures("no_violations")
 def test_the_same_resource_twice_is_a_conflict(app: Client, webhook: Webhook) -> None:
     first = app.post("/subscriptions", wanted(webhook)).json()["id"]

@@ -17,10 +17,12 @@ from shared.engine.memory import MemoryTransport
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from shared.handlers.webhooks import Event, EventRefusedError, NotificationProcessor
+from shared.postgres.alerts import PostgresAlerts
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from shared.postgres.webhook_events import PostgresWebhookEvents
 from tests.pooler import open_database
+from tests.unit.webhooks.vouching import no_rich
 
 AT = "2026-11-25T08:00:00+00:00"
 
@@ -40,7 +42,10 @@ def host(url: str) -> tuple[NotificationProcessor, MemoryTransport, Database]:
     database, transport = open_database(url, max_size=2), MemoryTransport()
     store = PostgresStore(database)
     producer = Producer(store, transport, QUEUES, parse_payload)
-    return NotificationProcessor(PostgresWebhookEvents(database), store.bury, producer), transport, database
+    processor = NotificationProcessor(
+        PostgresWebhookEvents(database), store.bury, producer, no_rich(), PostgresAlerts(database)
+    )
+    return processor, transport, database
 
 
 def count(sql: psycopg.Connection, query: str) -> int:

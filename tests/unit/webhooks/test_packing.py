@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.graph.notifications import LARGEST_MESSAGE_BYTES, item_text, pack, read_items
+from shared.graph.notifications import LARGEST_MESSAGE_BYTES, item_text, pack, read_delivery
 
 AT = "2026-11-25T08:00:00+00:00"
 
@@ -54,7 +54,7 @@ def test_an_item_that_is_too_large_all_the_same_is_counted_and_the_others_go() -
 
 
 def test_a_number_that_is_none_costs_only_its_item() -> None:
-    items = read_items(b'{"value": [{"a": 1e999}, {"a": 1}]}')
+    items = read_delivery(b'{"value": [{"a": 1e999}, {"a": 1}]}').items
     messages, unfit = pack(items, AT)
     assert (unpacked(messages), unfit) == ([{"a": 1}], 1)
 
@@ -89,7 +89,7 @@ def test_an_item_that_fills_its_message_exactly_is_kept() -> None:
 
 
 def test_a_body_with_a_byte_order_mark_is_read() -> None:
-    assert read_items(b"\xef\xbb\xbf" + b'{"value": [1]}') == [1]
+    assert read_delivery(b"\xef\xbb\xbf" + b'{"value": [1]}').items == [1]
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,41 @@ def test_a_body_with_a_byte_order_mark_is_read() -> None:
 )  # fmt: skip
 def test_whatever_is_not_graphs_form_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - several kinds, all of them told to the caller as 400
-        read_items(body)
+        read_delivery(body)
+
+
+def tokens_of(message: str) -> list[str]:
+    return list(json.loads(message)["validationTokens"])
+
+
+def test_every_message_of_a_delivery_carries_its_tokens_and_has_its_usual_size() -> None:
+    tokens = ["eyJ." + "t" * 2000]
+    items = [item(n, encryptedContent={"data": "x" * 9000}) for n in range(12)]
+    messages, unfit = pack(items, AT, tokens)
+    assert (unfit, len(messages)) == (0, 3)
+    assert all(tokens_of(message) == tokens and len(message) <= LARGEST_MESSAGE_BYTES for message in messages)
+    assert all("encryptedContent" in each for each in unpacked(messages))
+
+
+def test_without_tokens_a_message_has_no_place_for_them() -> None:
+    assert "validationTokens" not in json.loads(pack([item()], AT)[0][0])
+
+
+def test_tokens_that_take_too_much_room_are_left_out_with_the_data_that_they_vouch_for() -> None:
+    messages, unfit = pack([item(1, encryptedContent={"data": "x"}), item(2)], AT, ["t" * 20_000])
+    assert unfit == 0
+    assert "validationTokens" not in json.loads(messages[0])
+    assert [each["resource"][-1] for each in unpacked(messages)] == ["1", "2"]
+    assert not any("encryptedContent" in each for each in unpacked(messages))
+
+
+@pytest.mark.parametrize("tokens", ["text", 5, {"a": 1}, [5], [["x"]]], ids=repr)
+def test_tokens_of_another_form_are_not_graphs(tokens: Any) -> None:
+    body = json.dumps({"value": [], "validationTokens": tokens}).encode()
+    with pytest.raises(ValueError, match="validationTokens"):
+        read_delivery(body)
+
+
+def test_tokens_may_be_missing_null_or_empty() -> None:
+    for tokens in (None, [], [None, ""]):
+        assert read_delivery(json.dumps({"value": [], "validationTokens": tokens}).encode()).tokens == []

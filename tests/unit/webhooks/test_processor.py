@@ -7,20 +7,23 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.engine.enqueue import Producer
-from shared.engine.errors import StoreUnavailableError, UnreadableMessageError
+from shared.engine.errors import MessageHeldError, StoreUnavailableError, UnreadableMessageError
 from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.graph.validation_tokens import InvalidTokenError, KeysUnavailableError
 from shared.handlers.change_keys import change_key, find_target, lifecycle_key
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from shared.handlers.rich_contents import RichContents
-from shared.handlers.services import Alert
+from shared.handlers.services import Alert, DeadLetter
 from shared.handlers.webhooks import Event, EventRefusedError, NotificationProcessor, Recorded
-from tests.unit.webhooks.vouching import no_tokens
+from tests.unit.webhooks.vouching import Vouched, encrypted, no_rich, rich
 
 AT = "2026-11-25T08:00:00.123456+00:00"
 TENANT = "11111111-1111-4111-8111-111111111111"
@@ -52,7 +55,22 @@ class Bench:
         self.wakes: list[tuple[str, int]] = []
         producer = Producer(MemoryStore(list(QUEUES)), self.transport, QUEUES, parse_payload)
         producer.wake = lambda queue, jobs=1, delay=None: self.wakes.append((queue, jobs))  # type: ignore[method-assign]
-        self.processor = NotificationProcessor(self.events, self.bury, producer)
+        self.told: list[Alert] = []
+        self.producer = producer
+        self.use(no_rich())
+
+    def use(self, rich: RichContents) -> None:
+        """From now on, with these certificates and this judge of tokens."""
+        self.processor = NotificationProcessor(self.events, self.bury, self.producer, rich, self)
+
+    def tell(self, alert: Alert) -> None:
+        self.told.append(alert)
+
+    def dead_letter(self, dead_letter_id: UUID) -> DeadLetter | None:
+        raise AssertionError("not asked for here")
+
+    def raise_alert(self, dead_letter: DeadLetter) -> bool:
+        raise AssertionError("not asked for here")
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         assert queue == "webhooks"
@@ -269,3 +287,123 @@ def test_a_client_state_is_neither_recorded_nor_buried_nor_logged(
     bench.process(mail(clientState="hidden-state"))
     assert "clientState" not in next(iter(bench.events.events.values())).raw
     assert "hidden-state" not in " ".join(str(vars(record)) for record in caplog.records)
+
+
+def brought(number: int = 1, *, certificate: str = "current", change: str = "created", **more: Any) -> dict[str, Any]:
+    """A chat message that travels with its notification."""
+    message = {"id": "1700000000000", "etag": str(number), "body": {"content": f"secret text {number}"}}
+    return chat(etag=None, change=change, encryptedContent=encrypted(message, certificate), **more)
+
+
+def process_rich(bench: Bench, *items: Any, tokens: list[str] | None = None) -> None:
+    body = {"notifications": items, "receivedAt": AT, "validationTokens": ["token"] if tokens is None else tokens}
+    bench.processor.process(json.loads(json.dumps(body)), str(uuid4()))
+
+
+def test_resource_data_goes_into_the_job_and_nowhere_else(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    vouched = Vouched()
+    bench.use(rich(vouched, "current"))
+    process_rich(bench, brought())
+    assert vouched.checked == [["token"]]
+    ((queue, payload),) = bench.jobs
+    assert (queue, payload["message"]["body"]) == ("teams-inbound", {"content": "secret text 1"})
+    (event,) = bench.events.events.values()
+    assert "encryptedContent" not in event.raw
+    assert "secret text" not in json.dumps(event.raw) + " ".join(str(vars(record)) for record in caplog.records)
+    assert bench.told == []
+
+
+def test_the_old_certificate_opens_too_and_an_unknown_one_costs_a_look_and_an_alert(bench: Bench) -> None:
+    bench.use(rich(Vouched(), "current", "previous"))
+    items = [brought(1), brought(2, certificate="previous", change="updated"), brought(3, certificate="lost", id="n3")]
+    process_rich(bench, *items, chat(etag='W/"9"'))
+    assert ["message" in payload for _, payload in bench.jobs] == [True, True, False, False]
+    (alert,) = bench.told
+    assert (alert.key, alert.level, alert.times) == ("resource-data:certificate", "warning", 1)
+
+
+def test_a_wrong_signature_and_data_that_does_not_open_cost_a_look_and_an_alert_each(bench: Bench) -> None:
+    bench.use(rich(Vouched(), "current"))
+    touched, broken = (
+        brought(1) | {"resource": CHAT.replace("17", "18")},
+        brought(2) | {"resource": CHAT.replace("17", "19")},
+    )
+    touched["encryptedContent"]["data"] = "AAAA"
+    broken["encryptedContent"]["dataKey"] = "AAAA"
+    process_rich(bench, touched, broken, brought(3))
+    assert ["message" in payload for _, payload in bench.jobs] == [False, False, True]
+    assert {(alert.key, alert.level) for alert in bench.told} == {
+        ("resource-data:signature", "critical"),
+        ("resource-data:unreadable", "warning"),
+    }
+
+
+def test_a_suspicious_batch_is_dropped_whole_counted_and_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.use(rich(Vouched(InvalidTokenError("its audience is another application")), "current"))
+    process_rich(bench, brought(), mail())
+    assert (bench.jobs, bench.events.events, bench.buried) == ([], {}, {})
+    (alert,) = bench.told
+    assert (alert.key, alert.level, alert.details["items"]) == ("resource-data:suspicious", "critical", 2)
+    assert "audience" in alert.details["reason"]
+    assert [record.message for record in caplog.records] == ["notifications.suspicious"]
+    bench.use(rich(Vouched(), "current"))
+    process_rich(bench, brought(), mail())
+    assert len(bench.jobs) == 2, "what was dropped does not take the place of the genuine one"
+
+
+def test_resource_data_without_a_token_is_checked_and_basic_notifications_are_not(bench: Bench) -> None:
+    vouched = Vouched()
+    bench.use(rich(vouched, "current"))
+    process_rich(bench, brought(), tokens=[])
+    assert vouched.checked == [[]]
+    process_rich(bench, mail(), chat(encryptedContent=None), tokens=[])
+    assert vouched.checked == [[]]
+
+
+def test_while_the_keys_are_away_nothing_is_recorded_and_the_message_waits(bench: Bench) -> None:
+    bench.use(rich(Vouched(KeysUnavailableError("away")), "current"))
+    with pytest.raises(MessageHeldError):
+        process_rich(bench, brought())
+    assert (bench.events.events, bench.told, bench.buried) == ({}, [], {})
+
+
+def test_resource_data_of_a_mail_is_not_even_opened(bench: Bench) -> None:
+    bench.use(rich(Vouched()))
+    process_rich(bench, mail(encryptedContent=encrypted({"id": "AAMk1="}, "lost")))
+    assert bench.jobs[0][1].keys() == {"resource", "changeType", "subscriptionId", "tenantId"}
+    assert bench.told == []
+
+
+def test_one_change_that_is_brought_twice_makes_one_job_and_an_edit_another(bench: Bench) -> None:
+    bench.use(rich(Vouched(), "current"))
+    process_rich(bench, brought(1), brought(1, subscriptionId="s2"), brought(1, change="updated"))
+    process_rich(bench, brought(2, change="updated"))
+    assert len(bench.jobs) == 2
+
+
+segments = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.builds("users/{}/messages/{}".format, segments, segments),
+        st.builds("chats('{}')/messages('{}')".format, segments, segments),
+        st.builds("teams/{}/channels/{}/messages/{}/replies/{}".format, segments, segments, segments, segments),
+    )
+)
+def test_any_path_names_a_message_or_none_and_never_an_id_that_leaves_its_place(resource: str) -> None:
+    target = find_target(resource)
+    if target is None:
+        return
+    assert target.queue in ("outlook-inbound", "teams-inbound")
+    for part in target.identity:
+        assert part not in ("", ".", "..")
+
+
+@given(st.sampled_from(["users", "Users"]), st.from_regex(r"[A-Za-z0-9=_@.\-]{1,20}[A-Za-z0-9=]", fullmatch=True))
+def test_both_spellings_of_a_path_name_the_same_message(root: str, message: str) -> None:
+    plain = find_target(f"{root}/u1/messages/{message}")
+    assert plain == find_target(f"{root}('u1')/messages('{message}')") is not None
