@@ -27,6 +27,7 @@ from local.fake_graph.faults import Fault, Faults
 from local.fake_graph.journal import Journal, parsed, readable
 from local.fake_graph.limits import Limits
 from local.fake_graph.operations import OPERATIONS, Operation, route
+from local.fake_graph.rich import PUBLISHER_PATHS
 from local.fake_graph.state import TENANT, World
 from local.fake_graph.tokens import Token, read_access_token
 
@@ -102,7 +103,7 @@ class FakeGraphApp:
         if path.startswith("/v1.0/"):
             call = Call(request.method, path, {}, query, headers, raw, self.base_url)
             answer = await self._graph(call, entry)
-        elif path.startswith("/common/"):
+        elif path in PUBLISHER_PATHS:
             answer = self.world.publisher.answer(path, self.base_url)
         else:
             answer = self.authority.answer(request.method, path, form or {}, headers)

@@ -30,6 +30,7 @@ from local.fake_graph.call import Answer, Json, bad_request, utc_now
 PUBLISHER = "0bf30f3b-4a52-48df-9a82-234910c4a086"
 CONFIGURATION_PATH = "/common/.well-known/openid-configuration"
 KEYS_PATH = "/common/discovery/keys"
+PUBLISHER_PATHS = (CONFIGURATION_PATH, KEYS_PATH)
 TOKEN_SECONDS = 8 * 3600
 OUTLOOK_LONGEST = timedelta(minutes=1_440)
 CERTIFICATE_ID_LENGTH = 128
@@ -73,13 +74,11 @@ class Publisher:
         return {"token": self.token, "content": self.content, "version": self.version, "keys": list(self._keys)}
 
     def answer(self, path: str, base_url: str) -> Answer:
-        """The common OpenID configuration and its keys; 404 for anything else of /common."""
+        """One of PUBLISHER_PATHS: the common OpenID configuration, or its keys."""
         if path == CONFIGURATION_PATH:
             issuer = "https://sts.windows.net/{tenantid}/"
             return Answer(200, {"issuer": issuer, "jwks_uri": f"{base_url}{KEYS_PATH}"})
-        if path == KEYS_PATH:
-            return Answer(200, {"keys": [_public(key_id, key) for key_id, key in self._keys.items()]})
-        return Answer(404, {"error": "invalid_request"})
+        return Answer(200, {"keys": [_public(key_id, key) for key_id, key in self._keys.items()]})
 
     def tokens(self, items: list[Json], base_url: str) -> list[str]:
         """The tokens of a delivery: one when it brings resource data, none otherwise."""

@@ -102,6 +102,10 @@ class Alerts(Protocol):
         """Open or update the alert for its queue and error class, once per dead letter; True when it opened."""
         ...
 
+
+class AlertSink(Protocol):
+    """Takes alerts about anything else than dead letters."""
+
     def tell(self, alert: Alert) -> None:
         """Open it, or count it up while it is open."""
         ...

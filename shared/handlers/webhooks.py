@@ -26,7 +26,7 @@ from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
 from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
-from shared.handlers.services import Alerts
+from shared.handlers.services import AlertSink
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class NotificationProcessor:
     """Turns messages of the `webhooks` queue into recorded events and jobs."""
 
     def __init__(
-        self, events: WebhookEvents, bury: Bury, producer: Producer, rich: RichContents, alerts: Alerts
+        self, events: WebhookEvents, bury: Bury, producer: Producer, rich: RichContents, alerts: AlertSink
     ) -> None:
         self._events = events
         self._bury = bury

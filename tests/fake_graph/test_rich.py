@@ -15,7 +15,7 @@ from local.fake_graph.process import FakeGraph
 from local.fake_graph.rich import CONFIGURATION_PATH, PUBLISHER
 from local.fake_graph.state import CHANNEL, CHAT, CLIENT, DRIVER, TEAM, TENANT
 from shared.graph.rich import EncryptionCertificates, read_certificate
-from tests.fake_graph.conftest import DISPATCH, SCHEMAS, Client, Webhook, error_code
+from tests.fake_graph.conftest import DISPATCH, SCHEMAS, Client, Webhook
 
 CHATS = f"/chats/{CHAT}/messages"
 CERTIFICATE = read_certificate(self_signed())
@@ -152,9 +152,3 @@ def test_wrong_tokens_and_contents_come_on_demand_and_go_with_a_reset(
         graph.control("POST", "rich", {"token": "forged"})
     graph.reset()
     assert graph.control("POST", "rich", {})["token"] == "none"
-
-
-def test_an_unknown_address_of_the_authority_is_404(graph: FakeGraph, session: requests.Session, app: Client) -> None:
-    assert session.get(f"{graph.authority}/common/planets", timeout=5).status_code == 404
-    refused = app.call("PATCH", "/subscriptions/none", {"encryptionCertificateId": "x"})
-    assert error_code(refused) == "ResourceNotFound"

@@ -18,7 +18,7 @@ from shared.graph.validation_tokens import InvalidTokenError, KeysUnavailableErr
 from tests.unit.webhooks.vouching import publisher
 
 AUTHORITY = "https://login.example"
-ITEMS = [{"encryptedContent": {}}]
+ITEMS: list[dict[str, Any]] = [{"encryptedContent": {}}]
 
 
 class Answer:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from shared.handlers.change_keys import change_key, find_target, lifecycle_key
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from shared.handlers.rich_contents import RichContents
-from shared.handlers.services import Alert, DeadLetter
+from shared.handlers.services import Alert
 from shared.handlers.webhooks import Event, EventRefusedError, NotificationProcessor, Recorded
 from tests.unit.webhooks.vouching import Vouched, encrypted, no_rich, rich
 
@@ -65,12 +65,6 @@ class Bench:
 
     def tell(self, alert: Alert) -> None:
         self.told.append(alert)
-
-    def dead_letter(self, dead_letter_id: UUID) -> DeadLetter | None:
-        raise AssertionError("not asked for here")
-
-    def raise_alert(self, dead_letter: DeadLetter) -> bool:
-        raise AssertionError("not asked for here")
 
     def bury(self, queue: str, body: str, reason: str, source: str) -> bool:
         assert queue == "webhooks"
