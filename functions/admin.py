@@ -29,7 +29,7 @@ def enqueue_jobs(req: func.HttpRequest) -> func.HttpResponse:
     if refusal is not None:
         return refusal
     from shared import bootstrap
-    from shared.handlers.job_requests import enqueue, read_document
+    from shared.handlers.job_requests import enqueue, read_document, receipt
 
     try:
         document = read_document(req.get_body())
@@ -42,7 +42,7 @@ def enqueue_jobs(req: func.HttpRequest) -> func.HttpResponse:
         return problem(422, str(error), error.problems)
     except (StoreUnavailableError, SettingsError) as error:
         return _unavailable(error)
-    jobs = [{"id": str(job.id), "created": job.created} for job in made]
+    jobs = [receipt(one) for one in made]
     if isinstance(document, list):
         return answer(202, {"jobs": jobs})
     location = urljoin(urlsplit(req.url).path, f"../jobs/{jobs[0]['id']}")

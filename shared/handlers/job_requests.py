@@ -31,6 +31,12 @@ def enqueue(producer: Producer, queue: str, document: Any) -> list[Enqueued]:
     return producer.enqueue_many([_read(producer, queue, document)])
 
 
+def receipt(made: Enqueued) -> dict[str, Any]:
+    """What an enqueue is answered with."""
+    replaced = {"replaced": str(made.replaced)} if made.replaced else {}
+    return {"id": str(made.id), "created": made.created, **replaced}
+
+
 def describe(job: JobRecord) -> dict[str, Any]:
     """A job as the API shows it."""
     return {
@@ -47,6 +53,13 @@ def describe(job: JobRecord) -> dict[str, Any]:
         "correlationId": job.correlation_id,
         "idempotencyKey": job.idempotency_key,
         "redriveOf": str(job.redrive_of) if job.redrive_of else None,
+        "lane": job.lane,
+        "limitKey": job.limit_key,
+        "batchId": str(job.batch_id) if job.batch_id else None,
+        "dependsOn": [str(job_id) for job_id in job.depends_on],
+        "leasedBy": job.leased_by,
+        "leaseUntil": job.lease_until.isoformat() if job.lease_until else None,
+        "progress": job.progress,
         "errorClass": job.error_class.value if job.error_class else None,
         "errorMessage": job.error_message,
         "payload": job.payload,

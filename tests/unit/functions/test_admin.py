@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,8 +15,9 @@ from functions.admin import KEY_HEADER, enqueue_jobs, show_job
 from shared.access import MOST_REFUSALS, AdminAccess
 from shared.engine.enqueue import Producer
 from shared.engine.errors import StoreUnavailableError
-from shared.engine.job import JobState
+from shared.engine.job import JobState, NewJob
 from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.engine.messages import read_job
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from tests.unit.functions.requests import assert_problem, document, request
@@ -194,6 +197,54 @@ def test_a_job_is_shown_with_its_state_and_attempts(store: MemoryStore) -> None:
     shown = document(get(job_id))
     assert (shown["id"], shown["state"], shown["queue"]) == (job_id, "ready", "teams-outbound")
     assert (shown["payload"], shown["attempts"]) == (CHAT, [])
+
+
+def test_every_option_of_a_job_can_be_posted_and_is_shown(store: MemoryStore) -> None:
+    first = document(post({"payload": CHAT}))["id"]
+    batch_id, _ = store.create_batch([NewJob("teams-outbound", CHAT)], None)
+    options = {
+        "priority": 2, "runAt": "2026-01-06T08:00:00+00:00", "expiresInSeconds": 90_000, "idempotencyKey": "i",
+        "correlationId": "c", "singletonKey": "s", "orderingKey": "trip-7", "dependsOn": [first],
+        "ifDependencyFails": "run", "batchId": str(batch_id),
+    }  # fmt: skip
+    made = UUID(document(post({"payload": CHAT, **options}))["id"])
+    shown = document(get(str(made)))
+    assert {name: shown[name] for name in ("priority", "runAt", "expiresAt", "idempotencyKey", "correlationId")} == {
+        "priority": 2, "runAt": "2026-01-06T08:00:00+00:00", "expiresAt": "2026-01-06T09:00:00+00:00",
+        "idempotencyKey": "i", "correlationId": "c",
+    }  # fmt: skip
+    assert (shown["state"], shown["dependsOn"], shown["batchId"]) == ("waiting", [first], str(batch_id))
+    assert (shown["lane"], shown["limitKey"]) == ("teams-outbound:order:trip-7", "chat:19:dispatch@thread.v2")
+    assert (shown["progress"], shown["leasedBy"], shown["leaseUntil"]) == (None, None, None)
+
+
+def test_no_option_of_a_job_is_python_only_but_those_that_the_engine_sets_itself() -> None:
+    everything = {
+        "payload": CHAT, "priority": 2, "runAt": "2026-01-06T08:00:00Z", "expiresAt": "2026-01-07T08:00:00Z",
+        "idempotencyKey": "i", "correlationId": "c", "singletonKey": "s", "fairnessKey": "f",
+        "dependsOn": [str(uuid4())], "ifDependencyFails": "run", "batchId": str(uuid4()),
+    }  # fmt: skip
+    jobs = [read_job("teams-outbound", everything), read_job("teams-outbound", {"payload": CHAT})]
+    jobs.append(read_job("teams-outbound", {"payload": CHAT, "delaySeconds": 5, "expiresInSeconds": 10}))
+    given = {one.name for one in fields(NewJob) for job in jobs if getattr(job, one.name) != getattr(jobs[1], one.name)}
+    always, own = {"queue", "payload"}, {"redrive_of", "effect_since", "limit_key"}
+    assert given == {one.name for one in fields(NewJob)} - always - own
+
+
+def test_a_running_job_shows_its_worker_and_its_progress(store: MemoryStore) -> None:
+    job_id = document(post({"payload": CHAT}))["id"]
+    [job] = store.claim("teams-outbound", 1, "host-1", timedelta(seconds=45)).jobs
+    store.save_progress(job.id, job.lease_token, {"page": 7})
+    shown = document(get(job_id))
+    assert (shown["state"], shown["leasedBy"], shown["progress"]) == ("active", "host-1", {"page": 7})
+    assert shown["leaseUntil"] > shown["runAt"]
+
+
+def test_a_debounced_job_is_answered_with_the_one_that_it_replaced(store: MemoryStore) -> None:
+    body = {"payload": CHAT, "debounceKey": "position-7", "debounceSeconds": 30}
+    first, second = document(post(body)), document(post(body))
+    assert "replaced" not in first and second["created"] is True
+    assert second["replaced"] == first["id"] != second["id"]
 
 
 @pytest.mark.parametrize("job_id", ["x", "", "1' or '1'='1", "01a2108a-1e28-7df7-80d2-6f458516e508"])
