@@ -54,3 +54,9 @@ def test_every_time_column_has_a_time_zone() -> None:
     for path in POSTGRES:
         if path.suffix == ".sql":
             assert not re.search(r"\btimestamp\b(?!tz)(?! with time zone)", path.read_text(), re.IGNORECASE), path.name
+
+
+def test_no_index_is_built_where_a_crash_would_leave_half_of_it() -> None:
+    """Only CONCURRENTLY leaves invalid indexes behind; what is made in a migration's transaction comes whole or not."""
+    for path in POSTGRES:
+        assert not re.search(r"\b(concurrently|reindex)\b", path.read_text(), re.IGNORECASE), path.name

@@ -127,6 +127,8 @@ def test_workers_of_other_time_zones_agree(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["infinity", "-infinity"])
-def test_a_run_at_that_is_no_time_is_refused(sql: psycopg.Connection, when: str) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation):
-        sql.execute("select queue.enqueue(%s, '{}', run_at => %s)", (QUEUE, when))
+@pytest.mark.parametrize("option", ["run_at", "expires_at"])
+def test_a_time_that_is_none_is_refused(sql: psycopg.Connection, option: str, when: str) -> None:
+    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)):
+        sql.execute(f"select queue.enqueue(%s, '{{}}', {option} => %s)".encode(), (QUEUE, when))
+    assert sql.execute("select count(*) from queue.jobs").fetchone() == (0,)

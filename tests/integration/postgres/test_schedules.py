@@ -321,14 +321,14 @@ def expected_slots(cron: str, until: datetime) -> list[datetime]:
     return slots
 
 
-def test_two_schedulers_at_once_make_one_job_of_each_slot_over_200_ticks(bench: Bench) -> None:
+def test_three_schedulers_at_once_make_one_job_of_each_slot_over_200_ticks(bench: Bench) -> None:
     for name, cron in PLANS.items():
         bench.put(name, cron, catch_up="all")
     random, now, made = Random(5), NOON, 0
     for _ in range(200):
         now += random.choice([0, 30, 60, 60, 90, 400]) * timedelta(seconds=1)
         bench.set(now)
-        made += sum(at_once(2, lambda _: bench.run()))
+        made += sum(at_once(3, lambda _: bench.run()))
     bench.run()
     for name, cron in PLANS.items():
         assert bench.slots(name) == expected_slots(cron, now)

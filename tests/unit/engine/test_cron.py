@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -266,3 +267,18 @@ def test_a_mistyped_zone_is_told_a_similar_one() -> None:
 
 def test_an_expression_is_explained() -> None:
     assert explain(cron("30 6 * * MON-FRI")) == "At 06:30 on Monday through Friday"
+
+
+@pytest.mark.parametrize("zone_of_host", ["Asia/Kolkata", "Pacific/Auckland", "America/New_York", ":no/such/zone"])
+def test_the_zone_of_the_host_changes_nothing(monkeypatch: pytest.MonkeyPatch, zone_of_host: str) -> None:
+    start, end = datetime(2026, 3, 27, tzinfo=UTC), datetime(2026, 3, 31, tzinfo=UTC)
+    expected = slots(cron("30 2 * * *", "Europe/Berlin"), start, end)
+    monkeypatch.setenv("TZ", zone_of_host)
+    monkeypatch.setenv("WEBSITE_TIME_ZONE", zone_of_host)
+    time.tzset()
+    try:
+        assert slots(cron("30 2 * * *", "Europe/Berlin"), start, end) == expected
+        assert f"{expected[2].astimezone(ZoneInfo('Europe/Berlin')):%H:%M}" == "03:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
