@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -123,6 +124,17 @@ class DatabaseSettings(Group):
         alias="DATABASE_POOLER",
         description="true when DATABASE_URL leads to a transaction pooler (PgBouncer); default false",
     )
+    identity: str | None = Field(
+        None,
+        alias="DATABASE_IDENTITY",
+        description="system, or the client id of a user-assigned identity: its token is the password",
+    )
+
+    @model_validator(mode="after")
+    def _one_password(self) -> DatabaseSettings:
+        if self.identity is not None and urlsplit(self.url.get_secret_value()).password:
+            raise ValueError("DATABASE_IDENTITY: leave the password out of DATABASE_URL, or this one unset")
+        return self
 
 
 class StorageSettings(Group):

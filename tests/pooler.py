@@ -20,9 +20,9 @@ from tests.docs.pages import ROOT, blocks
 ROLE = "behind_pooler"
 
 
-def open_database(url: str, **sizes: int) -> Database:
+def open_database(url: str, max_size: int = 4) -> Database:
     """A pool on the address of a test, which leads to the pooler where DATABASE_POOLER says so."""
-    return Database(url, pooler=os.environ.get("DATABASE_POOLER") == "true", **sizes)
+    return Database(url, pooler=os.environ.get("DATABASE_POOLER") == "true", max_size=max_size)
 
 
 @contextmanager

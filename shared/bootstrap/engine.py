@@ -48,7 +48,8 @@ def database() -> Database:
     from shared.settings import DatabaseSettings
 
     settings = load_settings(DatabaseSettings)
-    return Database(settings.url.get_secret_value(), pooler=settings.pooler)
+    password = None if settings.identity is None else _database_tokens(settings.identity)
+    return Database(settings.url.get_secret_value(), pooler=settings.pooler, password=password)
 
 
 @once
@@ -220,6 +221,13 @@ def _miss_key(key_id: str) -> None:
         missing_keys().miss(key_id)
     except StoreUnavailableError as error:
         log.warning("missing_key.not_told", extra={"key_id": key_id, "error": str(error)})
+
+
+def _database_tokens(identity: str) -> Callable[[], str]:
+    from shared.storage.identity import DATABASE_RESOURCE, ManagedIdentity
+
+    credential = ManagedIdentity(None if identity == "system" else identity, DATABASE_RESOURCE)
+    return lambda: credential.get_token().token
 
 
 def _random() -> Random:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,11 +27,21 @@ class Database:
 
     Size it so that hosts × max_size stays below the server's max_connections. `pooler`: the address is a
     transaction pooler, which takes no start-up options; then set the timeouts on the role (docs/reference/settings.md).
+    `password` is asked for one at each new connection, where it is a token that ends; the address then has none.
     """
 
-    def __init__(self, url: str, *, pooler: bool = False, min_size: int = 0, max_size: int = 4) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pooler: bool = False,
+        password: Callable[[], str] | None = None,
+        min_size: int = 0,
+        max_size: int = 4,
+    ) -> None:
         self._url = url
         self._pooler = pooler
+        self._password = password
         self._sizes = (min_size, max_size)
         self._pool: ConnectionPool[psycopg.Connection] | None = None
         self._lock = threading.Lock()
@@ -80,6 +90,7 @@ class Database:
         }
         if not self._pooler:
             options["options"] = _TIMEOUTS
+        password = self._password
         last_used: dict[int, float] = {}
 
         def remember(conn: psycopg.Connection) -> None:
@@ -92,7 +103,7 @@ class Database:
         min_size, max_size = self._sizes
         return ConnectionPool(
             self._url,
-            kwargs=options,
+            kwargs=options if password is None else lambda: options | {"password": password()},
             min_size=min_size,
             max_size=max_size,
             timeout=CHECKOUT_SECONDS,

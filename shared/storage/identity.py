@@ -1,4 +1,4 @@
-"""The app's managed identity, in the form that the storage library asks for a token in."""
+"""The app's managed identity: a token for the storage library, or as the password of the database."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
 RESOURCE = "https://storage.azure.com"
+#: Azure Database for PostgreSQL takes a token for this one as the password.
+DATABASE_RESOURCE = "https://ossrdbms-aad.database.windows.net"
 TIMEOUT_SECONDS = 10.0
 
 
@@ -25,7 +27,8 @@ class _Session(requests.Session):
 class ManagedIdentity:
     """A TokenCredential; MSAL keeps the token and renews it. `client_id` names a user-assigned identity."""
 
-    def __init__(self, client_id: str | None = None) -> None:
+    def __init__(self, client_id: str | None = None, resource: str = RESOURCE) -> None:
+        self._resource = resource
         identity = (
             msal.UserAssignedManagedIdentity(client_id=client_id) if client_id else msal.SystemAssignedManagedIdentity()
         )
@@ -33,7 +36,7 @@ class ManagedIdentity:
 
     def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
         """Raises ClientAuthenticationError, which is an AzureError: the queue counts as away."""
-        result: dict[str, Any] = self._client.acquire_token_for_client(resource=RESOURCE)
+        result: dict[str, Any] = self._client.acquire_token_for_client(resource=self._resource)
         if "access_token" not in result:
             reason = result.get("error_description") or result.get("error")
             raise ClientAuthenticationError(f"the managed identity gives no token: {reason}")

@@ -11,7 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from azure.core.exceptions import AzureError
 
-from shared.storage.identity import RESOURCE, ManagedIdentity
+from shared import bootstrap
+from shared.settings_errors import SettingsError
+from shared.storage.identity import DATABASE_RESOURCE, RESOURCE, ManagedIdentity
 
 
 class Endpoint(HTTPServer):
@@ -66,3 +68,29 @@ def test_no_identity_is_an_azure_error(endpoint: Endpoint) -> None:
     endpoint.status = 400
     with pytest.raises(AzureError, match="no identity"):
         ManagedIdentity().get_token(f"{RESOURCE}/.default")
+
+
+@pytest.mark.parametrize(("identity", "client_id"), [("system", None), ("3333", ["3333"])])
+def test_the_database_signs_in_with_a_token_of_its_own_where_it_is_asked_to(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, identity: str, client_id: list[str] | None
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://fleet-queue@127.0.0.1:1/fleet")
+    monkeypatch.setenv("DATABASE_IDENTITY", identity)
+    bootstrap.stop()
+    try:
+        password = bootstrap.database()._password
+        assert password is not None and endpoint.asked == [], "asked at the first connection"
+        assert [password(), password()] == ["token"] * 2
+    finally:
+        bootstrap.stop()
+    (asked,) = endpoint.asked
+    assert (asked["resource"], asked.get("client_id")) == ([DATABASE_RESOURCE], client_id)
+
+
+def test_two_passwords_for_the_database_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://fleet-queue:hidden@127.0.0.1:1/fleet")
+    monkeypatch.setenv("DATABASE_IDENTITY", "system")
+    bootstrap.stop()
+    with pytest.raises(SettingsError, match="DATABASE_IDENTITY: leave the password out") as raised:
+        bootstrap.database()
+    assert "hidden" not in str(raised.value)
