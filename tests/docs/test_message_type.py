@@ -118,6 +118,6 @@ def test_the_tests_of_the_page_pass(project: Path) -> None:
 
 
 def test_the_list_of_queues_asks_for_its_row(project: Path) -> None:
-    done = pytest_run(project, "tests/docs/test_queues.py")
+    done = pytest_run(project, "tests/docs/test_pages.py", "-k", "list_of_queues")
     assert done.returncode == 1
     assert "| `tyre-alerts` | high | **`truck`**, **`bar`** | no | none |" in done.stdout

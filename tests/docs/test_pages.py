@@ -13,9 +13,11 @@ import pytest
 from local.cli import HELP
 from shared.engine.backoff import RETRY_POLICIES
 from shared.engine.job import TRANSITIONS
+from tests.docs import queue_rows
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, name, table
 
 ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
+QUEUES_PAGE = ROOT / "docs" / "reference" / "queues.md"
 COMMANDS = set(re.findall(r"^  \./dev ([\w-]+)", HELP, re.MULTILINE))
 
 
@@ -52,6 +54,13 @@ def test_the_retry_table_is_the_engines() -> None:
     }
     in_code = {kind.value: (policy.delays, policy.retries) for kind, policy in RETRY_POLICIES.items()}
     assert documented == in_code
+
+
+def test_the_list_of_queues_is_the_registrys() -> None:
+    documented, declared = table(QUEUES_PAGE, "The queues"), queue_rows.rows()
+    missing = "\n".join(queue_rows.line(row) for row in declared if row not in documented)
+    assert not missing, f"docs/reference/queues.md needs:\n{missing}"
+    assert documented == declared, "docs/reference/queues.md has a row too many, or another order than the registry"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
