@@ -17,6 +17,8 @@ from shared.engine.errors import StoreUnavailableError
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from shared.engine.context import Context, Handler
     from shared.engine.control import Control
     from shared.engine.enqueue import Producer
@@ -93,10 +95,9 @@ def queues() -> StorageQueues:
 def producer() -> Producer:
     """What the fleet application in Python enqueues with."""
     from shared.engine.enqueue import Producer
-    from shared.handlers.loading import parse_payload
     from shared.handlers.registry import QUEUES
 
-    return Producer(store(), queues(), QUEUES, parse_payload)
+    return Producer(store(), queues(), QUEUES, _parse)
 
 
 @once
@@ -117,12 +118,17 @@ def heartbeat() -> Heartbeat:
 @once
 def worker() -> Worker:
     from shared.engine.worker import Worker
-    from shared.handlers.loading import parse_payload
 
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return Worker(
-        store(), producer(), handler_for, parse_payload, _random(), worker_id, heartbeat(), on_missing_key=_miss_key
-    )
+    return Worker(store(), producer(), handler_for, _parse, _random(), worker_id, heartbeat(), on_missing_key=_miss_key)
+
+
+def _parse(queue: str, text: str) -> BaseModel:
+    """A payload, checked with what the settings say of its target."""
+    from shared.bootstrap.graph import teams_routes
+    from shared.handlers.loading import parse_payload
+
+    return parse_payload(queue, text, {"teams_routes": teams_routes})
 
 
 @once

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shared.bootstrap.engine import database, key_ring
@@ -13,13 +13,17 @@ from shared.engine.errors import Problem
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
+    from shared.graph.activity import ActivityClient
     from shared.graph.auth import Application, DelegatedTokens
+    from shared.graph.bot import BotClient
     from shared.graph.client import GraphClient
     from shared.graph.mail import MailClient
     from shared.graph.session import GraphSession
     from shared.graph.subscriptions import Subscriptions
     from shared.graph.teams import TeamsClient
     from shared.graph.token_cache import CacheCipher
+    from shared.handlers.teams_routes import Routes
+    from shared.outgoing.workflows import WorkflowClient
     from shared.postgres.token_cache import PostgresTokenCache
 
 
@@ -80,6 +84,57 @@ def teams_as(account: str) -> TeamsClient:
 
         raise RejectedError(f"{account} is no service account: add it to GRAPH_SERVICE_ACCOUNT, then sign it in")
     return known[account.lower()].teams
+
+
+@once
+def teams_routes() -> Routes:
+    """Who sends Teams messages, and with what there is."""
+    from shared.handlers.teams_routes import Routes
+    from shared.settings import GraphSettings, TeamsSettings
+
+    settings = load_settings(TeamsSettings)
+    try:
+        accounts = load_settings(GraphSettings).service_accounts
+    except SettingsError:
+        accounts = None  # a process that only enqueues need not know Graph
+    return Routes(
+        settings.rules, frozenset(settings.workflows), accounts, resend_lost=settings.lost_workflow == "resend"
+    )
+
+
+@once
+def bot() -> BotClient:
+    """The Bot Framework as the application, or as a bot with an application of its own."""
+    from shared.graph.auth import Application, AppTokens
+    from shared.graph.bot import BOT_SCOPES, BotClient
+    from shared.graph.client import GraphClient
+    from shared.settings import TeamsSettings
+
+    settings, app = load_settings(TeamsSettings), application()
+    secret = settings.bot_client_secret
+    if settings.bot_client_id is not None and secret is not None:
+        tenant = settings.bot_tenant_id or app.tenant_id
+        app = Application(tenant, settings.bot_client_id, secret.get_secret_value(), app.authority)
+    elif settings.bot_tenant_id is not None:
+        app = replace(app, tenant_id=settings.bot_tenant_id)
+    tokens = AppTokens(app, graph_session(), scopes=BOT_SCOPES)
+    connector = GraphClient(graph_session(), tokens, settings.bot_service_url, "the Bot Framework")
+    return BotClient(connector, app.client_id)
+
+
+@once
+def workflows() -> WorkflowClient:
+    from shared.outgoing.workflows import WorkflowClient
+    from shared.settings import TeamsSettings
+
+    return WorkflowClient(graph_session(), load_settings(TeamsSettings).workflows)
+
+
+@once
+def activity_feed() -> ActivityClient:
+    from shared.graph.activity import ActivityClient
+
+    return ActivityClient(application_client())
 
 
 @once

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import database
-from shared.bootstrap.graph import mail, teams, teams_as
+from shared.bootstrap.graph import activity_feed, bot, mail, teams, teams_as, teams_routes, workflows
 from shared.bootstrap.once import load_settings
 
 if TYPE_CHECKING:
+    from shared.graph.activity import ActivityClient
+    from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
     from shared.handlers.services import Alerts, CommunicationLog, Operator
+    from shared.handlers.teams_routes import Routes
+    from shared.outgoing.workflows import WorkflowClient
 
 
 class HandlerServices:
@@ -27,6 +31,22 @@ class HandlerServices:
 
     def teams_as(self, account: str) -> TeamsClient:
         return teams_as(account)
+
+    @property
+    def teams_routes(self) -> Routes:
+        return teams_routes()
+
+    @property
+    def bot(self) -> BotClient:
+        return bot()
+
+    @property
+    def workflows(self) -> WorkflowClient:
+        return workflows()
+
+    @property
+    def activity_feed(self) -> ActivityClient:
+        return activity_feed()
 
     @property
     def communications(self) -> CommunicationLog:

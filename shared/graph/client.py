@@ -43,21 +43,26 @@ class _Request:
 
 
 class GraphClient:
-    """Calls Graph with the tokens of one identity. Safe to share between threads."""
+    """Calls Graph, or a `peer` that speaks like it, with the tokens of one identity. Safe to share between threads."""
 
     def __init__(
-        self, session: GraphSession, tokens: TokenSource, base_url: str = "https://graph.microsoft.com/v1.0"
+        self,
+        session: GraphSession,
+        tokens: TokenSource,
+        base_url: str = "https://graph.microsoft.com/v1.0",
+        peer: str = "Graph",
     ) -> None:
         self._session = session
         self._tokens = tokens
         self._base_url = base_url.rstrip("/")
+        self._peer = peer
 
     def call(
         self,
         method: str,
         template: str,
         *,
-        expect: int = 200,
+        expect: int | tuple[int, ...] = 200,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         prefer: Sequence[str] = (),
@@ -65,8 +70,8 @@ class GraphClient:
     ) -> dict[str, Any]:
         """One request. `template` is a path such as "/users/{user}/messages"; `segments` fill it, escaped.
 
-        Returns the JSON object, or {} for 202 and 204, whose bodies mean nothing. Raises GraphFailure: any other
-        status than `expect`, even a good one, is not the answer that was due.
+        Returns the JSON object, or {} where 202 or 204 is due, whose bodies mean nothing. Raises GraphFailure: any
+        other status than `expect`, even a good one, is not the answer that was due.
         """
         request = self._request(method, template, segments, query, prefer)
         if body is not None:
@@ -115,7 +120,7 @@ class GraphClient:
         if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):
             raise LinkRefused(f"a link of the answer leads to {parts.scheme}://{parts.hostname}, not to Graph")
 
-    def _answer(self, request: _Request, expect: int) -> dict[str, Any]:
+    def _answer(self, request: _Request, expect: int | tuple[int, ...]) -> dict[str, Any]:
         token = self._tokens.token()
         call, response = self._send(request, token)
         if response.status_code == 401:
@@ -123,12 +128,12 @@ class GraphClient:
             call, response = self._send(request, token)
         if not 200 <= response.status_code < 300:
             raise error_of(response, call)
-        if response.status_code != expect:
+        if response.status_code not in (expect if isinstance(expect, tuple) else (expect,)):
             raise AnswerLost(f"{call} answered {response.status_code}, where {expect} was due", call=call)
         return {} if expect in (202, 204) else _json(response, call)
 
     def _send(self, request: _Request, token: str) -> tuple[GraphCall, requests.Response]:
-        call = GraphCall(request.method, request.template, str(uuid.uuid4()))
+        call = GraphCall(request.method, request.template, str(uuid.uuid4()), peer=self._peer)
         headers = {
             "Authorization": f"Bearer {token}",
             "Accept": "application/json",

@@ -21,13 +21,14 @@ from typing import Any
 
 @dataclass(slots=True)
 class GraphCall:
-    """One request as kept on the attempt. `template` is the path without ids of people or chats."""
+    """One request to a `peer` as kept on the attempt. `template` is the path without ids of people or chats."""
 
     method: str
     template: str
     client_request_id: str
     status: int | None = None
     request_id: str | None = None
+    peer: str = "Graph"
 
     def as_details(self) -> dict[str, Any]:
         return {
@@ -81,7 +82,8 @@ class GraphError(GraphFailure):
         self.message = message
         named = f"{status} {self.code}".strip()
         where = f" to {call}" if call else ""
-        super().__init__(f"Graph answered {named}{where}: {message}", call=call, retry_after=retry_after)
+        peer = call.peer if call else "Graph"
+        super().__init__(f"{peer} answered {named}{where}: {message}", call=call, retry_after=retry_after)
 
 
 class GraphUnreachable(GraphFailure):

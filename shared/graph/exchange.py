@@ -113,9 +113,9 @@ def _failure(error: requests.RequestException, call: GraphCall) -> GraphFailure:
     causes = list(_causes(error))
     root = type(causes[-1]).__name__  # not its text: that has the whole URL
     if isinstance(error, requests.ConnectTimeout):
-        return GraphTimeout(f"{call}: no connection to Graph in time", sent=False, call=call)
+        return GraphTimeout(f"{call}: no connection to {call.peer} in time", sent=False, call=call)
     if any(isinstance(cause, _NOT_SENT) for cause in causes):
-        return GraphUnreachable(f"{call}: Graph cannot be reached ({root})", call=call)
+        return GraphUnreachable(f"{call}: {call.peer} cannot be reached ({root})", call=call)
     if isinstance(error, requests.Timeout) or any(isinstance(cause, _TIMED_OUT) for cause in causes):
         return GraphTimeout(f"{call}: no answer in time", sent=True, call=call)
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):

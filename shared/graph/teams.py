@@ -17,7 +17,10 @@ MOST_MESSAGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where messages stand: a chat, a channel, or a thread of a channel (`reply_to` is its first message)."""
+    """Where messages stand: a chat, a channel, or a thread of a channel (`reply_to` is its first message).
+
+    In a chat, which has no threads, `reply_to` is a message to quote.
+    """
 
     chat_id: str | None = None
     team_id: str | None = None
@@ -64,16 +67,23 @@ class TeamsClient:
     def post(self, place: Place, message: Mapping[str, Any]) -> dict[str, Any]:
         """Post Graph's JSON of a message; returns the message as Teams made it."""
         template, segments = place.messages
+        if place.chat_id is not None and place.reply_to is not None:
+            template += "/replyWithQuote"
+            message = {"messageIds": [place.reply_to], "replyMessage": message}
         posted = _call(self._poster, "POST", template, segments, expect=201, body=message)
         if not isinstance(posted.get("id"), str):
             raise AnswerLost("Graph's answer to a post is no message")
         return posted
 
-    def recent(self, place: Place, since: datetime) -> Iterator[dict[str, Any]]:
-        """The place's messages changed since then, newest first. Raises TooManyMessages at its limit."""
+    def recent(self, place: Place, since: datetime, *, as_application: bool = False) -> Iterator[dict[str, Any]]:
+        """The place's messages changed since then, newest first. Raises TooManyMessages at its limit.
+
+        Read as the service account, which needs to be a member, unless told to as the application.
+        """
         template, segments = place.messages
         older = 0
-        pages = self._poster.pages(template, query={"$top": PAGE}, **segments)
+        graph = self._reader if as_application else self._poster
+        pages = graph.pages(template, query={"$top": PAGE}, **segments)
         for number, message in enumerate(pages):
             if number >= MOST_MESSAGES:
                 raise TooManyMessages(f"no end of messages since {since:%Y-%m-%d %H:%M:%S} in {template}")

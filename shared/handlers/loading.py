@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from shared.handlers.services import Services
 
 
-def parse_payload(queue: str, text: str) -> BaseModel:
-    """The payload model of a queue, filled from JSON text. Raises PayloadError naming every wrong field."""
+def parse_payload(queue: str, text: str, context: Mapping[str, Any] | None = None) -> BaseModel:
+    """The payload model of a queue, filled from JSON text. Raises PayloadError naming every wrong field.
+
+    `context` is what a model may ask about the settings, by name; each value is called when it is needed.
+    """
     from pydantic import ValidationError
 
     try:
-        return payload_model(queue).model_validate_json(text)
+        return payload_model(queue).model_validate_json(text, context=context)
     except ValidationError as error:
         problems = [_problem(error, index) for index in range(error.error_count())]
         raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems) from None

@@ -62,11 +62,11 @@ QUEUES = _declare(
     QueueSpec(
         "teams-outbound",
         "high",
-        payload="shared.handlers.teams_outbound:TeamsMessage",
+        payload="shared.handlers.teams_payload:TeamsMessage",
         build="shared.handlers.teams_outbound:build",
         sealed=True,
         limits=replace(TEAMS, key_rate=Rate(1, timedelta(seconds=1))),
-        limit_key=LimitKey("chat", (("chatId",), ("teamId", "channelId"))),
+        limit_key=LimitKey("chat", (("chatId",), ("teamId", "channelId"), ("workflow",))),
     ),
     QueueSpec(
         "outlook-outbound",

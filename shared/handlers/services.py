@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from shared.graph.activity import ActivityClient
+    from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
+    from shared.handlers.teams_routes import Routes
+    from shared.outgoing.workflows import WorkflowClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,20 @@ class Services(Protocol):
     def teams_as(self, account: str) -> TeamsClient:
         """Posts as this service account (a user name). Raises RejectedError when it is none."""
         ...
+
+    @property
+    def teams_routes(self) -> Routes:
+        """Who sends Teams messages."""
+        ...
+
+    @property
+    def bot(self) -> BotClient: ...
+
+    @property
+    def workflows(self) -> WorkflowClient: ...
+
+    @property
+    def activity_feed(self) -> ActivityClient: ...
 
     @property
     def communications(self) -> CommunicationLog: ...

@@ -26,7 +26,7 @@ from shared.handlers.inbound import (
 )
 from shared.handlers.payload_fields import text_of
 from shared.handlers.services import AttachmentRecord, Communication, CommunicationLog, Services
-from shared.handlers.teams_outbound import sender_id
+from shared.handlers.teams_senders import sender_id
 
 _CHAT = re.compile(rf"chats{segment('chat')}/messages{segment('message')}", re.IGNORECASE)
 _CHANNEL = re.compile(

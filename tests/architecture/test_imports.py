@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.engine.errors",
         "shared.graph.notifications",
         "shared.graph.rich",
+        "shared.handlers.teams_routes",
     ),
     "shared.settings_errors": ("shared.engine.errors",),
     "shared.logs": (),
