@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
 import jwt
@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from local.fake_graph import mail, subscriptions, teams
+from local.fake_graph import activity, mail, subscriptions, teams
 from local.fake_graph.authority import Authority
+from local.fake_graph.bot import BOT, BotConnector
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request
 from local.fake_graph.checks import Checks
 from local.fake_graph.control import Control
@@ -30,10 +31,21 @@ from local.fake_graph.operations import OPERATIONS, Operation, route
 from local.fake_graph.rich import PUBLISHER_PATHS
 from local.fake_graph.state import TENANT, World
 from local.fake_graph.tokens import Token, read_access_token
+from local.fake_graph.workflows import WORKFLOWS, Workflows
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[World, Call], Any]
+
+
+class Peer(Protocol):
+    """A service beside Graph that the product talks to; it checks its requests itself."""
+
+    def answer(self, call: Call) -> Answer: ...
+
+    def reset(self) -> None: ...
+
+
 IMPORT_ONLY = "Message POST is allowed in application-only context only for import purposes"
 #: Graph takes JSON up to 4 MB; a draft with an attachment of 3 MB just fits.
 REQUEST_BYTES = 4 * 1024 * 1024
@@ -52,6 +64,12 @@ class FakeGraphApp:
         self.limits = Limits()
         self.authority = Authority(self.world, base_url)
         self.deliverer = Deliverer(self.world, base_url)
+        self.workflows = Workflows(self.world, self.journal)
+        #: What is no part of Graph and stands beside it, by the beginning of its paths.
+        self.peers: dict[str, Peer] = {
+            BOT: BotConnector(self.world, self.journal, self.limits),
+            WORKFLOWS: self.workflows,
+        }
         self.control = Control(self)
         self._handlers = {operation.name: _handler(operation.name) for operation in OPERATIONS}
 
@@ -100,11 +118,14 @@ class FakeGraphApp:
         fault = self.faults.take(request.method, unquote(path), raw)
         if fault is not None and fault.kind not in ("delay", "lose-answer"):
             return self._broken(fault, request.method, path, headers, entry)
+        call = Call(request.method, path, {}, query, headers, raw, self.base_url)
+        peer = next((peer for prefix, peer in self.peers.items() if path.startswith(prefix)), None)
         if path.startswith("/v1.0/"):
-            call = Call(request.method, path, {}, query, headers, raw, self.base_url)
             answer = await self._graph(call, entry)
         elif path in PUBLISHER_PATHS:
             answer = self.world.publisher.answer(path, self.base_url)
+        elif peer is not None:
+            answer = peer.answer(call)
         else:
             answer = self.authority.answer(request.method, path, form or {}, headers)
         if fault is not None and fault.kind == "lose-answer":
@@ -233,7 +254,7 @@ class FakeGraphApp:
     async def _handle(self, operation: Operation, call: Call) -> Answer:
         handler = self._handlers[operation.name]
         mailbox = call.params.get("user")
-        if mailbox is None:
+        if mailbox is None or operation.limit not in ("mailbox", "mail_send"):
             return await _run(handler, self.world, call)
         self.limits.enter(mailbox)
         try:
@@ -293,7 +314,7 @@ async def _run(handler: Handler, world: World, call: Call) -> Answer:
 
 
 def _handler(name: str) -> Handler:
-    for module in (mail, teams, subscriptions):
+    for module in (mail, teams, activity, subscriptions):
         if hasattr(module, name):
             return cast(Handler, getattr(module, name))
     raise LookupError(f"no handler for the operation {name}")

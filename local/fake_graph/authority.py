@@ -18,6 +18,7 @@ from local.fake_graph.state import CLIENT, SECRET, TENANT, User, World
 #: What an administrator has granted to the app, and what users may be asked for.
 APPLICATION_PERMISSIONS = [
     "Mail.ReadWrite", "Mail.Send", "Chat.Read.All", "ChannelMessage.Read.All", "User.Read.All",
+    "TeamsActivity.Send",
 ]  # fmt: skip
 DELEGATED_PERMISSIONS = [
     "Chat.ReadWrite", "Chat.Read", "ChatMessage.Send", "ChatMessage.Read", "ChannelMessage.Send",
@@ -126,7 +127,8 @@ class Authority:
     def _app_token(self, form: dict[str, str]) -> Json:
         if "client_secret" not in form:
             raise AuthorityError("invalid_client", 7000216, "'client_assertion' or 'client_secret' is required.", 401)
-        if form.get("scope", "").split() != [f"{tokens.GRAPH}/.default"]:
+        audience = form.get("scope", "").removesuffix("/.default")
+        if audience not in (tokens.GRAPH, tokens.BOT_FRAMEWORK) or not form["scope"].endswith("/.default"):
             raise AuthorityError(
                 "invalid_scope", 1002012,
                 f"The provided value for scope {form.get('scope')} is not valid. Client credential flows must have "
@@ -136,7 +138,7 @@ class Authority:
             "token_type": "Bearer",
             "expires_in": TOKEN_SECONDS,
             "ext_expires_in": TOKEN_SECONDS,
-            "access_token": self._access_token(None, APPLICATION_PERMISSIONS, form),
+            "access_token": self._access_token(None, APPLICATION_PERMISSIONS, form, audience),
         }
 
     def _device_code(self, form: dict[str, str]) -> Json:
@@ -207,7 +209,9 @@ class Authority:
             "client_info": base64.urlsafe_b64encode(client_info).decode().rstrip("="),
         }
 
-    def _access_token(self, user: str | None, permissions: list[str], form: dict[str, str]) -> str:
+    def _access_token(
+        self, user: str | None, permissions: list[str], form: dict[str, str], audience: str = tokens.GRAPH
+    ) -> str:
         claims: Any = None
         if form.get("claims"):
             try:
@@ -216,7 +220,7 @@ class Authority:
                 raise AuthorityError("invalid_request", 50146, "The claims parameter is not JSON.") from None
         return tokens.access_token(
             tenant=TENANT, client=CLIENT, user=user, scopes=permissions,
-            seconds=TOKEN_SECONDS, claims=claims,
+            seconds=TOKEN_SECONDS, claims=claims, audience=audience,
         )  # fmt: skip
 
 

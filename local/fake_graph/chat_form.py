@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from local.fake_graph.call import GraphError, Json, bad_request, milliseconds_text, utc_now
-from local.fake_graph.state import ChatMessage, User, World
+from local.fake_graph.state import Bot, ChatMessage, User, World
 
 #: Teams takes about 28 KB a post, images beside the text not counted.
 MESSAGE_BYTES = 28 * 1024
@@ -40,7 +40,7 @@ def check_message(body: Json, size: int) -> None:
         raise bad_request("The body names a hosted content that is not given.")
 
 
-def new_message(world: World, sender: User, body: Json) -> ChatMessage:
+def new_message(world: World, sender: User | Bot, body: Json) -> ChatMessage:
     """Graph's chatMessage of this sender; place and hosted contents are still to be set."""
     message_id = world.next_message_id()
     now = milliseconds_text(utc_now())
@@ -63,16 +63,7 @@ def new_message(world: World, sender: User, body: Json) -> ChatMessage:
         "channelIdentity": None,
         "policyViolation": None,
         "eventDetail": None,
-        "from": {
-            "application": None,
-            "device": None,
-            "user": {
-                "@odata.type": "#microsoft.graph.teamworkUserIdentity",
-                "id": sender.id,
-                "displayName": sender.name,
-                "userIdentityType": "aadUser",
-            },
-        },
+        "from": _from(sender),
         "body": {
             "contentType": (content.get("contentType") or "text").lower(),
             "content": content.get("content") or "",
@@ -82,6 +73,28 @@ def new_message(world: World, sender: User, body: Json) -> ChatMessage:
         "reactions": [],
     }
     return ChatMessage(value)
+
+
+def with_quotes(body: Json, quoted: list[ChatMessage]) -> Json:
+    """The message with the ones that it quotes in front, as Teams shows them."""
+    content, attachments = body["body"].get("content") or "", list(body.get("attachments") or [])
+    for message in reversed(quoted):
+        preview = re.sub(r"<[^>]*>", "", message.value["body"]["content"])[:100]
+        reference = {"messageId": message.id, "messagePreview": preview, "messageSender": message.value["from"]}
+        attachments.insert(0, {"id": message.id, "contentType": "messageReference", "content": json.dumps(reference)})
+        content = f'<attachment id="{message.id}"></attachment>{content}'
+    return body | {"body": {"contentType": "html", "content": content}, "attachments": attachments}
+
+
+def _from(sender: User | Bot) -> Json:
+    kind = "User" if isinstance(sender, User) else "Application"
+    identity = {
+        "@odata.type": f"#microsoft.graph.teamwork{kind}Identity",
+        "id": sender.id,
+        "displayName": sender.name,
+        f"{kind.lower()}IdentityType": "aadUser" if kind == "User" else "bot",
+    }
+    return {"application": None, "device": None, "user": None} | {kind.lower(): identity}
 
 
 def _attachment(given: Json) -> Json:

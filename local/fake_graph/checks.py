@@ -29,6 +29,38 @@ _MOVE_MESSAGE: Json = {
     "additionalProperties": False,
     "properties": {"destinationId": {"type": "string"}},
 }
+_REPLY_WITH_QUOTE: Json = {
+    "type": "object",
+    "required": ["messageIds", "replyMessage"],
+    "additionalProperties": False,
+    "properties": {
+        "messageIds": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "replyMessage": {"allOf": [{"$ref": "#/definitions/ChatMessage"}, {"required": ["body"]}]},
+    },
+}
+_ACTIVITY_NOTIFICATION: Json = {
+    "type": "object",
+    "required": ["topic", "activityType"],
+    "additionalProperties": False,
+    "properties": {
+        "topic": {"allOf": [{"$ref": "#/definitions/TeamworkActivityTopic"}, {"required": ["source", "value"]}]},
+        "activityType": {"type": "string"},
+        "chainId": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        "previewText": {"$ref": "#/definitions/ItemBody"},
+        "templateParameters": {"type": "array", "items": {"$ref": "#/definitions/KeyValuePair"}},
+        "recipient": {"$ref": "#/definitions/TeamworkNotificationRecipient"},
+        "recipients": {"type": "array", "items": {"$ref": "#/definitions/TeamworkNotificationRecipient"}},
+        "teamsAppId": {"type": "string"},
+        "iconId": {"type": "string"},
+    },
+}
+#: Bodies of actions by the name that the operations use.
+_OWN = {
+    "SendMail": _SEND_MAIL,
+    "MoveMessage": _MOVE_MESSAGE,
+    "ReplyWithQuote": _REPLY_WITH_QUOTE,
+    "ActivityNotification": _ACTIVITY_NOTIFICATION,
+}
 _REQUIRED = {
     "create_subscription": ["changeType", "notificationUrl", "resource", "expirationDateTime"],
     "post_chat_message": ["body"],
@@ -91,6 +123,5 @@ class Checks:
 
     @staticmethod
     def _make(type_name: str, definitions: Json) -> Validator:
-        own = {"SendMail": _SEND_MAIL, "MoveMessage": _MOVE_MESSAGE}
-        schema = own.get(type_name) or {"$ref": f"#/definitions/{type_name}"}
+        schema = _OWN.get(type_name) or {"$ref": f"#/definitions/{type_name}"}
         return jsonschema.Draft7Validator(schema | {"definitions": definitions})

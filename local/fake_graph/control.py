@@ -66,6 +66,9 @@ class Control:
                 ("GET", "chat/(?P<chat>.+)/messages", self._chat_messages),
                 ("GET", "channel/(?P<team>[^/]+)/(?P<channel>.+)/messages", self._channel_messages),
                 ("GET", "subscriptions", self._subscriptions),
+                ("GET", "activity/(?P<user>.+)", lambda _, user: self._world.feeds.of(self._world.user(user).id)),
+                ("POST", "workflows", lambda body: {"url": app.workflows.add(body, app.base_url)}),
+                ("POST", "bot", self._bot),
                 ("POST", "limits", self._limits),
                 ("POST", "expire-tokens", self._expire_tokens),
                 ("POST", "revoke-sessions", self._revoke_sessions),
@@ -98,6 +101,8 @@ class Control:
         self._app.faults.clear()
         self._app.limits.reset()
         self._app.deliverer.reset()
+        for peer in self._app.peers.values():
+            peer.reset()
         return {}
 
     def _add_user(self, body: Json) -> Json:
@@ -191,6 +196,11 @@ class Control:
         limits.on = bool(body["on"])
         limits.mailbox_seconds = float(body.get("mailboxSeconds", 0))
         return {"on": limits.on}
+
+    def _bot(self, body: Json) -> Json:
+        self._world.without_bot = set(body.get("missingIn", []))
+        self._world.bots_lose_markup = bool(body.get("losesMarkup", False))
+        return {}
 
     def _expire_tokens(self, _: Json) -> Json:
         self._world.tokens_valid_from = time.time()

@@ -34,6 +34,13 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     ),
     "chat_read": (Limit("chat-read", 20, 1), Limit("chat-read:{chat}", 1, 1)),
     "channel_read": (Limit("channel-read", 20, 1), Limit("channel-read:{channel}", 1, 1)),
+    # A bot's, per conversation; the first per app and tenant.
+    "bot_post": (
+        Limit("bot-post", 50, 1), Limit("bot-post:{conversation}", 7, 1),
+        Limit("bot-post-hour:{conversation}", 1800, 3600),
+    ),
+    "activity": (Limit("activity", 5, 1), Limit("activity:{chat}", 1, 1)),
+    "activity_bulk": (Limit("activity-bulk", 2, 1),),
     "hosted_content": (Limit("hosted", 60, 1), Limit("hosted:{chat}{channel}", 1, 1)),
     "teams_other": (Limit("teams-other", 30, 1), Limit("teams-other:{chat}", 1, 1)),
     "subscription_list": (Limit("subscription-list", 25, 20),),

@@ -57,6 +57,7 @@ _CHAT = "/chats/{chat}/messages"
 _CHANNEL = "/teams/{team}/channels/{channel}/messages"
 _CHAT_READERS = (("Chat.Read.All",), CHAT_READ)
 _CHANNEL_READERS = (("ChannelMessage.Read.All",), ("ChannelMessage.Read.All",))
+_NOTIFY = ("TeamsActivity.Send",)
 _MAIL_LIST = LIST | READ | {"$filter", "$orderby"}
 
 OPERATIONS = (
@@ -84,6 +85,8 @@ OPERATIONS = (
               options=frozenset({"$top", "$orderby", "$filter"})),
     Operation("post_chat_message", "POST", _CHAT, None, ("ChatMessage.Send", "Chat.ReadWrite"), body="ChatMessage",
               answer="ChatMessage", limit="chat_post"),
+    Operation("reply_with_quote", "POST", f"{_CHAT}/replyWithQuote", None, ("ChatMessage.Send", "Chat.ReadWrite"),
+              body="ReplyWithQuote", answer="ChatMessage", limit="chat_post"),
     Operation("get_chat_message", "GET", f"{_CHAT}/{{message}}", *_CHAT_READERS, answer="ChatMessage",
               limit="chat_read"),
     Operation("list_hosted_contents", "GET", f"{_CHAT}/{{message}}/hostedContents", *_CHAT_READERS,
@@ -107,6 +110,14 @@ OPERATIONS = (
     Operation("get_hosted_content", "GET",
               f"{_CHANNEL}/{{message}}/replies/{{reply}}/hostedContents/{{content}}/$value",
               *_CHANNEL_READERS, limit="hosted_content"),
+    Operation("notify_user", "POST", "/users/{user}/teamwork/sendActivityNotification", _NOTIFY, _NOTIFY,
+              body="ActivityNotification", limit="activity"),
+    Operation("notify_recipients", "POST", "/teamwork/sendActivityNotificationToRecipients", _NOTIFY, _NOTIFY,
+              body="ActivityNotification", limit="activity_bulk"),
+    Operation("notify_chat", "POST", "/chats/{chat}/sendActivityNotification", _NOTIFY, _NOTIFY,
+              body="ActivityNotification", limit="activity"),
+    Operation("notify_team", "POST", "/teams/{team}/sendActivityNotification", _NOTIFY, _NOTIFY,
+              body="ActivityNotification", limit="activity"),
     Operation("list_subscriptions", "GET", "/subscriptions", ANY, ANY, answer="[Subscription]",
               limit="subscription_list"),
     Operation("create_subscription", "POST", "/subscriptions", ANY, ANY, body="Subscription", answer="Subscription",

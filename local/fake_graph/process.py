@@ -13,6 +13,7 @@ from urllib.parse import quote
 import requests
 import trustme
 
+from local.fake_graph.workflows import ALERTS, ALERTS_SIGNATURE, address
 from local.process import Process, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,6 +63,16 @@ class FakeGraph:
     @property
     def authority(self) -> str:
         return self.base_url
+
+    @property
+    def bot_url(self) -> str:
+        """The Bot Framework connector's service URL."""
+        return f"{self.base_url}/bot"
+
+    @property
+    def alerts_workflow(self) -> str:
+        """The signed address of the workflow that is there from the start."""
+        return address(self.base_url, ALERTS, ALERTS_SIGNATURE)
 
     @property
     def ca_file(self) -> Path:
@@ -131,6 +142,10 @@ class FakeGraph:
         """The channel's messages and replies, oldest first."""
         path = f"channel/{quote(team, safe='')}/{quote(channel, safe='')}/messages"
         return cast(list[dict[str, Any]], self.control("GET", path))
+
+    def activity(self, user: str) -> list[dict[str, Any]]:
+        """What the user's activity feed shows, oldest first; `times` is how often each was sent."""
+        return cast(list[dict[str, Any]], self.control("GET", f"activity/{quote(user, safe='')}"))
 
     def subscriptions(self) -> list[dict[str, Any]]:
         return cast(list[dict[str, Any]], self.control("GET", "subscriptions"))

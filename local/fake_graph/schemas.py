@@ -33,10 +33,13 @@ INSTALLED = HOME / "npm-graph"
 #: The types to start from; a subtype that only inheritance leads to must be named as well.
 TYPES = (
     "Message", "FileAttachment", "ItemAttachment", "ReferenceAttachment", "MailFolder", "Subscription", "Chat",
-    "ChatMessage", "ChatMessageHostedContent", "TeamworkUserIdentity", "ChangeNotificationCollection",
+    "ChatMessage", "ChatMessageHostedContent", "TeamworkUserIdentity", "TeamworkApplicationIdentity",
+    "ChangeNotificationCollection", "TeamworkActivityTopic", "KeyValuePair", "TeamworkNotificationRecipient",
+    "AadUserNotificationRecipient", "ChatMembersNotificationRecipient", "TeamMembersNotificationRecipient",
+    "ChannelMembersNotificationRecipient",
 )  # fmt: skip
 #: Types of which only subtypes occur; these say in @odata.type which one they are.
-ABSTRACT = {"Attachment"}
+ABSTRACT = {"Attachment", "TeamworkNotificationRecipient"}
 #: What the types do not know and the REST reference does.
 EXTRA = {
     "ChatMessageHostedContent": {"@microsoft.graph.temporaryId": {"type": "string"}},

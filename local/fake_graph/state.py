@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from local.fake_graph.activity import ActivityFeeds
 from local.fake_graph.call import Json, not_found
 from local.fake_graph.rich import Publisher
 
@@ -81,6 +82,14 @@ class User:
             if name_or_id.lower() == folder or name_or_id == self.folder_id(folder):
                 return folder
         raise not_found("The specified folder could not be found in the store.", "ErrorItemNotFound")
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """Who writes in place of a person."""
+
+    id: str
+    name: str
 
 
 @dataclass(slots=True)
@@ -164,6 +173,11 @@ class World:
         self.chats: dict[str, Chat] = {}
         self.teams: dict[str, Team] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.feeds = ActivityFeeds()
+        #: Chats and teams in which the bot is not installed.
+        self.without_bot: set[str] = set()
+        #: Whether Teams drops empty elements of bots' texts.
+        self.bots_lose_markup = False
         self.device_codes: dict[str, Json] = {}
         #: Access tokens issued before this instant (seconds) are refused as expired.
         self.tokens_valid_from = 0.0

@@ -15,9 +15,10 @@ from local.fake_graph.call import (
     milliseconds_text,
     not_found,
 )
-from local.fake_graph.state import TENANT, Change, Chat, ChatMessage, Team, User, World
+from local.fake_graph.state import TENANT, Bot, Change, Chat, ChatMessage, Team, User, World
 
 PAGE = 50
+MOST_QUOTED = 10
 
 
 def get_chat(world: World, call: Call) -> Answer:
@@ -64,6 +65,19 @@ def post_chat_message(world: World, call: Call) -> Answer:
     _require_member(call, chat.members)
     chat_form.check_message(call.body, len(call.raw))
     message = add_chat_message(world, chat.id, world.user(call.token.subject), call.body, call.base_url)
+    return Answer(201, _entity(call, message, f"chats('{chat.id}')/messages"))
+
+
+def reply_with_quote(world: World, call: Call) -> Answer:
+    chat = world.chat(call.params["chat"])
+    _require_member(call, chat.members)
+    quoted = [_message(chat.messages, str(message_id)) for message_id in call.body["messageIds"]]
+    if not 1 <= len(quoted) <= MOST_QUOTED:
+        raise bad_request(f"Between 1 and {MOST_QUOTED} messages can be quoted.")
+    reply = call.body["replyMessage"]
+    chat_form.check_message(reply, len(call.raw))
+    body = chat_form.with_quotes(reply, quoted)
+    message = add_chat_message(world, chat.id, world.user(call.token.subject), body, call.base_url)
     return Answer(201, _entity(call, message, f"chats('{chat.id}')/messages"))
 
 
@@ -137,7 +151,7 @@ def get_hosted_content(world: World, call: Call) -> Answer:
     return Answer(200, content, content_type=content_type)
 
 
-def add_chat_message(world: World, chat_id: str, sender: User, body: Json, base_url: str) -> ChatMessage:
+def add_chat_message(world: World, chat_id: str, sender: User | Bot, body: Json, base_url: str) -> ChatMessage:
     """Put a message into the chat and tell the subscriptions."""
     chat = world.chat(chat_id)
     message = chat_form.new_message(world, sender, body)
@@ -149,7 +163,7 @@ def add_chat_message(world: World, chat_id: str, sender: User, body: Json, base_
 
 
 def add_channel_message(
-    world: World, team_id: str, channel_id: str, reply_to: str | None, sender: User, body: Json, base_url: str
+    world: World, team_id: str, channel_id: str, reply_to: str | None, sender: User | Bot, body: Json, base_url: str
 ) -> ChatMessage:
     """Put a message, or a reply to one, into the channel and tell the subscriptions."""
     channel = world.channel(team_id, channel_id)

@@ -11,6 +11,7 @@ import jwt
 
 KEY = "a key of the fake authority, which protects nothing"
 GRAPH = "https://graph.microsoft.com"
+BOT_FRAMEWORK = "https://api.botframework.com"
 ISSUER = "https://sts.windows.net"
 
 
@@ -47,11 +48,12 @@ def access_token(
     scopes: list[str],
     seconds: float,
     claims: dict[str, Any] | None,
+    audience: str = GRAPH,
 ) -> str:
-    """An access token for Graph. `claims` is the request's claims parameter, whose nbf a challenge asks for."""
+    """An access token for an API. `claims` is the request's claims parameter, whose nbf a challenge asks for."""
     now = time.time()
     payload: dict[str, Any] = {
-        "aud": GRAPH,
+        "aud": audience,
         "iss": f"{ISSUER}/{tenant}/",
         "tid": tenant,
         "appid": client,
@@ -67,9 +69,9 @@ def access_token(
     return sign(payload)
 
 
-def read_access_token(text: str) -> Token:
-    """What the token says; jwt.InvalidTokenError when it is none of ours."""
-    payload = verify(text, GRAPH)
+def read_access_token(text: str, audience: str = GRAPH) -> Token:
+    """What the token says; jwt.InvalidTokenError when it is none of ours for this API."""
+    payload = verify(text, audience)
     kind = str(payload["idtyp"])
     scopes = payload["roles"] if kind == "app" else payload["scp"].split()
     return Token(

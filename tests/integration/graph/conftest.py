@@ -19,7 +19,9 @@ from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
 from shared.engine.job import Attempt, Completed, Dead, ErrorClass, Job
+from shared.graph.activity import ActivityClient
 from shared.graph.auth import Application, AppTokens, DelegatedTokens, sign_in
+from shared.graph.bot import BOT_SCOPES, BotClient
 from shared.graph.client import GraphClient
 from shared.graph.mail import MailClient
 from shared.graph.session import GraphSession
@@ -28,6 +30,8 @@ from shared.graph.teams import TeamsClient
 from shared.graph.token_cache import CacheCipher, StoredCache
 from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
 from shared.handlers.services import Communication
+from shared.handlers.teams_routes import Routes
+from shared.outgoing.workflows import WorkflowClient
 from shared.sealing import KeyRing, Sealed
 
 DISPATCH = "dispatch@fleet.example"
@@ -46,13 +50,13 @@ class Killed(BaseException):
 
 
 class KillableSession(GraphSession):
-    """Dies before or after the n-th request to Graph (not to the authority); the first is number 1."""
+    """Dies before or after the n-th request to Graph or a peer of it (not to the authority); the first is number 1."""
 
     number = 0
     kill_at: tuple[int, Literal["before", "after"]] | None = None
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
-        if "/v1.0/" not in str(url):
+        if f"/{TENANT}/" in str(url):
             return super().request(method, url, *args, **kwargs)
         self.number += 1
         if self.kill_at == (self.number, "before"):
@@ -121,6 +125,11 @@ class Run:
     delays: list[timedelta] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
+    def save(self, progress: dict[str, Any]) -> bool:
+        """What a handler keeps for the next attempt."""
+        self.job = replace(self.job, progress=progress)
+        return True
+
     @property
     def classes(self) -> list[ErrorClass | None]:
         return [attempt.error_class for attempt in self.attempts]
@@ -140,11 +149,24 @@ class Wired:
     mail: MailClient
     teams: TeamsClient
     subscriptions: SubscriptionClient
+    bot: BotClient
+    workflows: WorkflowClient
+    activity_feed: ActivityClient
+    teams_routes: Routes = field(default_factory=lambda: Routes(workflows=frozenset({"alerts"}), accounts=(SERVICE,)))
+    service_account = SERVICE
+
+    @property
+    def communications(self) -> MemoryLog:
+        return self.log
+
+    def teams_as(self, account: str) -> TeamsClient:
+        assert account == SERVICE
+        return self.teams
 
     def handler(self, queue: str) -> Handler:
         match queue:
             case "teams-outbound":
-                return teams_outbound.TeamsOutbound(self.teams, self.log, SERVICE)
+                return teams_outbound.TeamsOutbound(self)
             case "outlook-outbound":
                 return outlook_outbound.OutlookOutbound(self.mail, self.log)
             case "teams-inbound":
@@ -156,7 +178,7 @@ class Wired:
         job = Job(uuid4(), queue, "", 1, 5, uuid4())
         run = Run(job)
         for _ in range(20):
-            started, context = datetime.now(UTC), Context()
+            started, context = datetime.now(UTC), Context(saver=run.save)
             try:
                 done = self.handler(queue)(run.job, payload, context)
             except Killed:
@@ -219,9 +241,12 @@ def wired(graph: FakeGraph, cipher: CacheCipher) -> Iterator[Wired]:
     reader = GraphClient(session, app_tokens, graph.graph_url)
     poster = GraphClient(session, tokens, graph.graph_url)
     teams = TeamsClient(reader, poster, tokens.user_id)
+    bot_tokens = AppTokens(application, session, scopes=BOT_SCOPES)
+    bot = BotClient(GraphClient(session, bot_tokens, graph.bot_url, "the Bot Framework"), CLIENT)
+    workflows = WorkflowClient(session, {"alerts": graph.alerts_workflow})
     yield Wired(
         graph, session, application, store, MemoryLog(), app_tokens, tokens, MailClient(reader), teams,
-        SubscriptionClient(reader),
+        SubscriptionClient(reader), bot, workflows, ActivityClient(reader),
     )  # fmt: skip
     session.close()
     assert graph.violations() == []

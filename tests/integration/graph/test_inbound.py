@@ -15,7 +15,7 @@ from shared.graph.token_cache import CacheCipher
 from shared.handlers.outlook_inbound import MailReference
 from shared.handlers.outlook_outbound import Mail
 from shared.handlers.teams_inbound import ChatMessageReference
-from shared.handlers.teams_outbound import TeamsMessage
+from shared.handlers.teams_payload import TeamsMessage
 from shared.sealing import KeyRing
 from tests.integration.graph.conftest import CHANNEL, CHAT, DISPATCH, DRIVER, DRIVER_ID, SERVICE, TEAM, Wired
 

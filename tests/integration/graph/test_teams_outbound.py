@@ -10,7 +10,7 @@ import pytest
 from shared.engine.job import ErrorClass
 from shared.graph.client import GraphClient
 from shared.graph.teams import TeamsClient
-from shared.handlers.teams_outbound import TeamsMessage
+from shared.handlers.teams_payload import TeamsMessage
 from tests.integration.graph.conftest import CHANNEL, CHAT, DRIVER_ID, SERVICE, TEAM, Wired
 
 FILE = {"id": "4dcc1a8b-5e1c-4f9b-8f0a-0f4a5d7f2a11", "name": "tour.pdf", "contentUrl": "https://x.example/tour.pdf"}

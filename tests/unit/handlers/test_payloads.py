@@ -12,8 +12,9 @@ from shared.engine.errors import PayloadError
 from shared.handlers.loading import parse_payload
 from shared.handlers.outlook_inbound import address as mail_address
 from shared.handlers.outlook_outbound import ATTACHMENT_BYTES, Mail, build_message
+from shared.handlers.teams_html import as_html
 from shared.handlers.teams_inbound import address as chat_address
-from shared.handlers.teams_outbound import TeamsMessage, as_html
+from shared.handlers.teams_payload import TeamsMessage
 
 MAIL: dict[str, Any] = {"from": "a@x.example", "to": ["b@x.example"], "subject": "s", "body": "b"}
 CHAT: dict[str, Any] = {"chatId": "19:a@thread.v2", "content": "hello"}
@@ -91,13 +92,12 @@ def test_refusals_do_not_repeat_what_was_sent() -> None:
 TEAMS_REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"chatId": None}, "payload", "chatId, or teamId and channelId"),
     ({"teamId": "t", "channelId": "c"}, "payload", "chatId stands alone"),
-    ({"replyToId": "1"}, "payload", "chatId stands alone"),
     ({"chatId": ".."}, "payload.chatId", "no id"),
     ({"chatId": "a\nb"}, "payload.chatId", "no id"),
     ({"content": "  "}, "payload", "content is empty"),
     ({"content": "<p>&nbsp;</p>", "contentType": "html"}, "payload", "content is empty"),
-    ({"content": "x" * 29_000}, "payload", "Teams takes 28672"),
-    ({"content": "\U0001f69a" * 7_200}, "payload", "Teams takes 28672"),
+    ({"content": "x" * 29_000}, "payload", "more than the 28672"),
+    ({"content": "\U0001f69a" * 7_200}, "payload", "more than the 28672"),
     ({"importance": "critical"}, "payload.importance", "urgent"),
     ({"mentions": [{"id": 0, "userId": "u", "name": "n"}]}, "payload", "contentType"),
     ({"content": '<at id="0">A</at>', "contentType": "html"}, "payload", "same ids"),
