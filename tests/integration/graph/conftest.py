@@ -173,9 +173,13 @@ class Wired:
                 return teams_inbound.TeamsInbound(self.teams, self.log)
         return outlook_inbound.OutlookInbound(self.mail, self.log)
 
-    def run(self, queue: str, payload: Any, between: Callable[[], None] | None = None) -> Run:
+    def run(
+        self, queue: str, payload: Any, between: Callable[[], None] | None = None, redrive_of: Job | None = None
+    ) -> Run:
         """Run a job as the engine does, without its waits; `between` is called after each failed attempt."""
         job = Job(uuid4(), queue, "", 1, 5, uuid4())
+        if redrive_of is not None:
+            job = replace(job, redrive_of=redrive_of.effect_id, inherited_effect_since=redrive_of.effect_since)
         run = Run(job)
         for _ in range(20):
             started, context = datetime.now(UTC), Context(saver=run.save)
