@@ -61,6 +61,15 @@ def sweep_poison_queues(timer: func.TimerRequest) -> None:
     _take_turn(timer, "poison-sweep", timedelta(minutes=10), bootstrap.poison_sweep().run)
 
 
+@bp.function_name("keep_subscriptions")
+@bp.timer_trigger(arg_name="timer", schedule="15 */2 * * * *", run_on_startup=False, use_monitor=False)
+def keep_subscriptions(timer: func.TimerRequest) -> None:
+    """Enqueues passes over the subscriptions that are due, and tells of those that run out."""
+    from shared import bootstrap
+
+    _take_turn(timer, "subscriptions", timedelta(minutes=5), bootstrap.upkeep_timer().run)
+
+
 def _take_turn(timer: func.TimerRequest, name: str, at_most: timedelta, work: Callable[[], object]) -> None:
     from shared import bootstrap
 

@@ -30,12 +30,12 @@ from shared.bootstrap.graph import (
     mail,
     service_account_tokens,
     sign_in,
-    subscriptions,
     teams,
     teams_as,
 )
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
+from shared.bootstrap.watching import reconciler, subscription_records, upkeep_timer, watched_resources
 from shared.bootstrap.ways_in import (
     admin_access,
     client_states,
@@ -70,6 +70,7 @@ __all__ = [
     "producer",
     "queues",
     "receiver",
+    "reconciler",
     "relay",
     "rescue",
     "reseal",
@@ -80,8 +81,10 @@ __all__ = [
     "sign_in",
     "stop",
     "store",
-    "subscriptions",
+    "subscription_records",
     "teams",
     "teams_as",
+    "upkeep_timer",
+    "watched_resources",
     "worker",
 ]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bootstrap.engine import database, key_ring
 from shared.bootstrap.once import load_settings, once
-from shared.bootstrap.ways_in import client_states
 from shared.engine.errors import Problem
 from shared.settings_errors import SettingsError
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from shared.graph.client import GraphClient
     from shared.graph.mail import MailClient
     from shared.graph.session import GraphSession
-    from shared.graph.subscriptions import Subscriptions
     from shared.graph.teams import TeamsClient
     from shared.graph.token_cache import CacheCipher
     from shared.handlers.teams_routes import Routes
@@ -135,22 +133,6 @@ def activity_feed() -> ActivityClient:
     from shared.graph.activity import ActivityClient
 
     return ActivityClient(application_client())
-
-
-@once
-def subscriptions() -> Subscriptions:
-    from shared.graph.subscriptions import SubscriptionClient, Subscriptions
-    from shared.postgres.subscriptions import PostgresSubscriptions
-    from shared.settings import SubscriptionSettings
-
-    base_url = load_settings(SubscriptionSettings).base_url
-    return Subscriptions(
-        SubscriptionClient(application_client()),
-        PostgresSubscriptions(database()),
-        notification_url=f"{base_url}/webhooks/graph",
-        lifecycle_url=f"{base_url}/webhooks/graph/lifecycle",
-        client_state=client_states().new,
-    )
 
 
 def sign_in(show: Callable[[str], None] = print, account: str | None = None) -> str:

@@ -101,6 +101,18 @@ class GraphClient:
             seen.add(link)
             page = self._answer(replace(request, url=link), 200)
 
+    def page(self, template: str, *, link: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
+        """One page of a list, the first or that of a nextLink, and the link to the next. Raises GraphFailure."""
+        request = self._request("GET", template, {}, None, ())
+        if link is not None:
+            self._guard(link)
+            request = replace(request, url=link)
+        page = self._answer(request, 200)
+        following = page.get("@odata.nextLink")
+        if following is not None:
+            self._guard(following)
+        return items(page), following
+
     def _request(
         self,
         method: str,

@@ -24,6 +24,7 @@ LARGEST_MESSAGE_BYTES = 48 * 1024
 LARGEST_TOKENS_BYTES = 12 * 1024
 
 _PURPOSE = b"fleet-queue client state\0"
+_ID_PURPOSE = b"fleet-queue secret id\0"
 #: These would grow in the XML of a put; as JSON escapes a text has its final size.
 _ESCAPES = (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e"))
 
@@ -39,6 +40,11 @@ class ClientStates:
         if not keys or any(len(key) < SHORTEST_SECRET_BYTES for key in keys):
             raise WeakSecretError(f"a webhook secret needs at least {SHORTEST_SECRET_BYTES} bytes")
         self._keys = keys
+
+    @property
+    def ids(self) -> list[str]:
+        """A name of each secret, the current one first; it tells nothing about the secret."""
+        return [hmac.digest(key, _ID_PURPOSE, "sha256").hex()[:16] for key in self._keys]
 
     def new(self) -> str:
         """A clientState for one subscription."""

@@ -57,6 +57,8 @@ def _declare(*specs: QueueSpec) -> Mapping[str, QueueSpec]:
 #: Microsoft's limits for one app, and what a job costs of them: docs/how-to/limit-and-order-jobs.md.
 TEAMS = Limits(rate=Rate(50, timedelta(seconds=1)), concurrency=10)
 OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
+#: Microsoft allows 500 writes of subscriptions in 20 s; what else an administrator does must fit too.
+SUBSCRIPTIONS = Limits(rate=Rate(400, timedelta(seconds=20)))
 
 QUEUES = _declare(
     QueueSpec(
@@ -119,6 +121,13 @@ QUEUES = _declare(
         "low",
         payload="shared.handlers.payloads:SyncRequest",
         closed="it has no worker yet: messages come in through Graph's notifications",
+    ),
+    QueueSpec(
+        "subscriptions",
+        "medium",
+        payload="shared.handlers.subscriptions:SubscriptionUpkeep",
+        build="shared.handlers.subscriptions:build",
+        limits=SUBSCRIPTIONS,
     ),
     QueueSpec(
         "dead-letter",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
+    from shared.handlers.reconciler import Reconciler
+    from shared.handlers.subscriptions import LifecycleRecords
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
 
@@ -166,3 +168,9 @@ class Services(Protocol):
     def service_account(self) -> str | None:
         """The user name of the default service account, which posts to Teams unless a job names another."""
         ...
+
+    @property
+    def reconciler(self) -> Reconciler: ...
+
+    @property
+    def subscription_records(self) -> LifecycleRecords: ...

@@ -25,6 +25,7 @@ from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessag
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
 from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
+from shared.handlers.lifecycle import lifecycle_job
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
 
@@ -202,6 +203,9 @@ class NotificationProcessor:
                 outcome, job = "enqueued", self._job(target, item, key, content)
         else:
             key = lifecycle_key(item, received_at)
+            job = lifecycle_job(subscription, lifecycle, key)
+            if job is not None:
+                outcome, job = "enqueued", self._producer.validate(job)
         return Event(
             dedupe_key=key,
             subscription_id=subscription,
