@@ -42,13 +42,24 @@ def sign_in(world: World, report: Report, step: int = 0) -> None:
 
 
 def subscriptions(world: World, report: Report) -> None:
-    report.heading(1, "The app subscribes to a mailbox and a chat")
-    for resource in (INBOX, CHAT_MESSAGES):
-        bootstrap.subscriptions().ensure(resource)
+    report.heading(1, "The app declares to watch a mailbox and a chat")
+    watch()
+    report.wait(
+        1,
+        "subscriptions that Graph has, after its handshake with our webhook",
+        2,
+        lambda: len(world.graph.subscriptions()),
+    )
     live = {one["id"] for one in world.graph.subscriptions()}
-    report.expect(1, "subscriptions that Graph has, after its handshake with our webhook", 2, len(live))
-    recorded = {row[0] for row in world.sql("select id from queue.subscriptions where removed_at is null")}
-    report.expect(1, "of these recorded in `subscriptions`", 2, len(live & recorded))
+    kept = "select id from queue.subscriptions where removed_at is null"
+    report.wait(1, "of these kept in `subscriptions`", 2, lambda: len(live & {row[0] for row in world.sql(kept)}))
+
+
+def watch() -> None:
+    """Declare the dispatcher's inbox and chat, as the fleet application does."""
+    watched = bootstrap.watched_resources()
+    watched.watch(INBOX)
+    watched.watch(CHAT_MESSAGES, sync_user=samples.DISPATCH)
 
 
 def arrivals(world: World, report: Report) -> None:

@@ -10,8 +10,11 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from shared.engine.enqueue import Producer
 from shared.engine.errors import PayloadError, Problem
 from shared.postgres.pool import Database
+
+QUEUE = "subscriptions"
 
 _LIST = """
 select w.id, w.resource, w.change_types, w.include_resource_data, s.id as subscription_id, s.expires_at, w.problem,
@@ -38,8 +41,9 @@ class WatchedResource:
 class WatchedResources:
     """Raises StoreUnavailableError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, producer: Producer) -> None:
         self._database = database
+        self._producer = producer
 
     def watch(
         self,
@@ -54,7 +58,8 @@ class WatchedResources:
 
         `resource` is a path such as "users/{id}/messages" (docs/reference/graph.md has all), `change_types` of
         created, updated, deleted, all when left out; `sync_user`: whose sync makes up for gaps, where the path names
-        nobody. With `conn` (a psycopg connection) it is part of the caller's transaction. Raises PayloadError.
+        nobody. With `conn` (a psycopg connection) it is part of the caller's transaction, and the relay wakes a worker.
+        Raises PayloadError.
         """
         values = (resource, change_types, include_resource_data, sync_user)
         statement = "select queue.watch(%s, %s, %s, %s)"
@@ -62,15 +67,20 @@ class WatchedResources:
             if conn is not None:
                 return _id(conn.execute(statement, values).fetchone())
             with self._database.connection() as own:
-                return _id(own.execute(statement, values).fetchone())
+                watch_id = _id(own.execute(statement, values).fetchone())
         except psycopg.errors.InvalidParameterValue as error:
             raise _refused(error) from error
+        self._producer.wake(QUEUE)
+        return watch_id
 
     def unwatch(self, resource: str) -> bool:
         """Watch it no longer; its subscription is deleted within seconds. False: it was not watched."""
         with self._database.connection() as conn:
             row = conn.execute("select queue.unwatch(%s)", (resource,)).fetchone()
-        return bool(row and row[0])
+        was_watched = bool(row and row[0])
+        if was_watched:
+            self._producer.wake(QUEUE)
+        return was_watched
 
     def list(self) -> list[WatchedResource]:
         with self._database.connection() as conn, conn.cursor(row_factory=class_row(WatchedResource)) as cursor:

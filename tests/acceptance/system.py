@@ -145,8 +145,9 @@ class System(World):
         self.sql(LIFT)
         with in_process(self.environment):
             bootstrap.sign_in(type_the_code)
-            for resource in (steps.INBOX, steps.CHAT_MESSAGES):
-                bootstrap.subscriptions().ensure(resource)
+            steps.watch()
+        covered = "select count(*) from queue.subscriptions where removed_at is null"
+        wait_for(lambda: self.sql(covered)[0][0], 2)
 
     def settle_down(self) -> None:
         """As before the test: no faults, no changed settings, every job ended."""

@@ -18,6 +18,7 @@ from shared.handlers.registry import QUEUES
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = {
     "enqueue_jobs",
+    "keep_subscriptions",
     "maintain_partitions",
     "relay_jobs",
     "rescue_jobs",
@@ -43,6 +44,7 @@ SCHEDULES = {
     "run_schedules": "0 * * * * *",
     "maintain_partitions": "0 7 * * * *",
     "sweep_poison_queues": "0 */5 * * * *",
+    "keep_subscriptions": "15 */2 * * * *",
 }
 #: Loaded on first use only: a cold start must answer Graph's handshake.
 HEAVY = (

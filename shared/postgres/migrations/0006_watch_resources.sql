@@ -98,9 +98,9 @@ as $$
           from spelled
     )
     select path, case
-        when path ~ '^users/[^/?#()''\s]{1,200}/(mailFolders\(''[^/?#()''\s]{1,500}''\)/)?messages(\?\$select=[A-Za-z0-9,]{1,500})?$' then 'mail'
-        when path ~ '^users/[^/?#()''\s]{1,200}/events(\?\$select=[A-Za-z0-9,]{1,500})?$' then 'event'
-        when path ~ '^users/[^/?#()''\s]{1,200}/contacts(\?\$select=[A-Za-z0-9,]{1,500})?$' then 'contact'
+        when path ~ '^users/[^/?#()''\s]{1,200}/(mailFolders\(''[^/?#()''\s]{1,250}''\)/)?messages(\?\$select=[A-Za-z0-9,]{1,250})?$' then 'mail'
+        when path ~ '^users/[^/?#()''\s]{1,200}/events(\?\$select=[A-Za-z0-9,]{1,250})?$' then 'event'
+        when path ~ '^users/[^/?#()''\s]{1,200}/contacts(\?\$select=[A-Za-z0-9,]{1,250})?$' then 'contact'
         when path ~ '^chats/[^/?#()''\s]{1,200}/messages$' or path ~ '^users/[^/?#()''\s]{1,200}/chats/getAllMessages$' then 'chat'
         when path ~ '^teams/[^/?#()''\s]{1,200}/channels/[^/?#()''\s]{1,200}/messages$' then 'channel'
         when path ~ '^drives/[^/?#()''\s]{1,200}/root$' or path ~ '^users/[^/?#()''\s]{1,200}/drive/root$' then 'drive'

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from shared.graph.subscriptions import SubscriptionRecord
 from shared.graph.token_cache import CacheCipher
 from shared.handlers.services import AttachmentRecord, Communication
 from shared.postgres.communications import PostgresCommunications
 from shared.postgres.pool import Database
-from shared.postgres.subscriptions import PostgresSubscriptions
 from shared.postgres.token_cache import PostgresTokenCache
 from shared.sealing import KeyRing, Sealed
 from tests.integration.graph.conftest import KEY
@@ -132,16 +130,3 @@ def test_ten_workers_saving_at_once_leave_one_winner(database: Database) -> None
     with ThreadPoolExecutor(10) as pool:
         won = list(pool.map(lambda n: store.save("a", Sealed("k", bytes([n])), 1), range(10)))
     assert won.count(True) == 1
-
-
-def test_only_one_subscription_of_a_resource_is_live(database: Database, sql: psycopg.Connection) -> None:
-    records = PostgresSubscriptions(database)
-    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
-    made = [SubscriptionRecord(f"s{n}", "chats/1/messages", "created", "https://x.example", soon) for n in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(records.save, made))
-    live = sql.execute("select id from queue.subscriptions where removed_at is null").fetchall()
-    assert len(live) == 1
-    assert records.live("chats/1/messages", "created") in made
-    records.remove(live[0][0])
-    assert records.live("chats/1/messages", "created") is None

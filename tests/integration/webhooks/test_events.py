@@ -129,10 +129,15 @@ def test_all_kinds_of_items_are_recorded_with_what_became_of_them(database_url: 
         ("change", "created", "enqueued", None, True, True),
         ("change", "created", "enqueued", "t1", True, True),
         ("change", "created", "ignored", None, False, True),
-        ("lifecycle", "missed", "recorded", None, False, True),
+        ("lifecycle", "missed", "enqueued", None, True, True),
     ]
     assert count(sql, "select count(*) from queue.dead_letter_queue where queue = 'webhooks'") == 1
-    assert {queue for queue, _, _ in transport.sent} == {"outlook-inbound", "teams-inbound", "dead-letter"}
+    assert {queue for queue, _, _ in transport.sent} == {
+        "outlook-inbound",
+        "teams-inbound",
+        "subscriptions",
+        "dead-letter",
+    }
     assert count(sql, r"select count(*) from queue.webhook_events where raw ->> 'note' = U&'a\FFFDb\FFFD'") == 1
 
 

@@ -20,6 +20,7 @@ TIMERS = [
     (timers.run_schedules, "scheduler", "run", "schedules"),
     (timers.maintain_partitions, "partitions", "maintain", "partitions"),
     (timers.sweep_poison_queues, "poison_sweep", "run", "poison-sweep"),
+    (timers.keep_subscriptions, "upkeep_timer", "run", "subscriptions"),
 ]
 
 

@@ -180,10 +180,17 @@ def test_everything_can_be_built_from_good_settings(monkeypatch: pytest.MonkeyPa
     bootstrap.stop()
     monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", "queue@fleet.example")
     parts = [bootstrap.inbox, bootstrap.relay, bootstrap.rescue, bootstrap.partitions, bootstrap.intake]
-    parts += [bootstrap.admin_access, bootstrap.health, bootstrap.subscriptions, bootstrap.mail, bootstrap.teams]
-    parts += [bootstrap.poison_sweep]
+    parts += [bootstrap.admin_access, bootstrap.health, bootstrap.reconciler, bootstrap.mail, bootstrap.teams]
+    parts += [bootstrap.poison_sweep, bootstrap.upkeep_timer, bootstrap.watched_resources]
     assert all(part() is part() for part in parts)
-    for queue in ("teams-outbound", "outlook-outbound", "teams-inbound", "outlook-inbound", "dead-letter"):
+    for queue in (
+        "teams-outbound",
+        "outlook-outbound",
+        "teams-inbound",
+        "outlook-inbound",
+        "subscriptions",
+        "dead-letter",
+    ):
         assert bootstrap.handler_for(queue) is bootstrap.handler_for(queue)
     bootstrap.stop()
 

@@ -126,8 +126,8 @@ def test_I9_the_same_delivery_again_makes_no_second_job_and_no_wake_up(bench: Be
     items = [mail(), chat(), {"subscriptionId": "s1", "lifecycleEvent": "subscriptionRemoved"}]
     bench.process(*items)
     bench.process(*items, at="2026-11-25T09:00:00+00:00")
-    assert len(bench.jobs) == 2
-    assert len(bench.wakes) == 2
+    assert len(bench.jobs) == 3
+    assert len(bench.wakes) == 3
     assert len(bench.events.events) == 3
 
 
@@ -193,12 +193,16 @@ def test_other_resources_are_recorded_as_ignored_and_make_no_job(bench: Bench) -
 
 
 def test_lifecycle_items_are_recorded_by_their_field_and_have_no_resource(bench: Bench) -> None:
-    bench.process(*({"subscriptionId": "s1", "lifecycleEvent": name} for name in ("missed", "reauthorizationRequired")))
+    names = ("missed", "reauthorizationRequired", "somethingNew")
+    bench.process(*({"subscriptionId": "s1", "lifecycleEvent": name} for name in names))
     found = list(bench.events.events.values())
     assert [(event.kind, event.change_type, event.outcome) for event in found] == [
-        ("lifecycle", "missed", "recorded"),
-        ("lifecycle", "reauthorizationRequired", "recorded"),
+        ("lifecycle", "missed", "enqueued"),
+        ("lifecycle", "reauthorizationRequired", "enqueued"),
+        ("lifecycle", "somethingNew", "recorded"),
     ]
+    payload = {"subscriptionId": "s1", "lifecycleEvent": "missed"}
+    assert bench.jobs[0] == ("subscriptions", payload)
 
 
 def test_a_removal_counts_once_and_the_other_lifecycle_events_may_come_again() -> None:
