@@ -121,6 +121,8 @@ class Stack:
             "GRAPH_CA_FILE": str(self.graph.ca_file),
             "GRAPH_SERVICE_ACCOUNT": "queue@fleet.example",
             "WEBHOOK_BASE_URL": self.host_url,
+            **self.graph.notification_settings,
+            "OUTGOING_NETWORKS": "127.0.0.0/8",
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
             "PYTHON_THREADPOOL_THREAD_COUNT": "32",

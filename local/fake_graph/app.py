@@ -25,9 +25,11 @@ from local.fake_graph.checks import Checks
 from local.fake_graph.control import Control
 from local.fake_graph.delivery import Deliverer
 from local.fake_graph.faults import Fault, Faults
+from local.fake_graph.hubs import HUBS, Hubs
 from local.fake_graph.journal import Journal, parsed, readable
 from local.fake_graph.limits import Limits
 from local.fake_graph.operations import OPERATIONS, Operation, route
+from local.fake_graph.receivers import RECEIVERS, Receivers
 from local.fake_graph.rich import PUBLISHER_PATHS
 from local.fake_graph.state import TENANT, World
 from local.fake_graph.tokens import Token, read_access_token
@@ -65,10 +67,14 @@ class FakeGraphApp:
         self.authority = Authority(self.world, base_url)
         self.deliverer = Deliverer(self.world, base_url)
         self.workflows = Workflows(self.world, self.journal)
+        self.hubs = Hubs(base_url)
+        self.receivers = Receivers()
         #: What is no part of Graph and stands beside it, by the beginning of its paths.
         self.peers: dict[str, Peer] = {
             BOT: BotConnector(self.world, self.journal, self.limits),
             WORKFLOWS: self.workflows,
+            HUBS: self.hubs,
+            RECEIVERS: self.receivers,
         }
         self.control = Control(self)
         self._handlers = {operation.name: _handler(operation.name) for operation in OPERATIONS}

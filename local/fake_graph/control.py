@@ -69,6 +69,8 @@ class Control:
                 ("GET", "activity/(?P<user>.+)", lambda _, user: self._world.feeds.of(self._world.user(user).id)),
                 ("POST", "workflows", lambda body: {"url": app.workflows.add(body, app.base_url)}),
                 ("POST", "bot", self._bot),
+                ("GET", "push-notices", lambda _: app.hubs.notices),
+                ("GET", "received/(?P<name>.+)", lambda _, name: app.receivers.received.get(name, [])),
                 ("POST", "limits", self._limits),
                 ("POST", "expire-tokens", self._expire_tokens),
                 ("POST", "revoke-sessions", self._revoke_sessions),

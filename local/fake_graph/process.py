@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import json
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import requests
 import trustme
 
+from local.fake_graph import hubs, receivers
 from local.fake_graph.workflows import ALERTS, ALERTS_SIGNATURE, address
 from local.process import Process, free_port
 
@@ -103,6 +105,17 @@ class FakeGraph:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def notification_settings(self) -> dict[str, str]:
+        """The product's settings for the hub and the receivers that stand beside this Graph."""
+        hub = f"Endpoint={self.base_url.replace('https:', 'sb:')}{hubs.HUBS}"
+        endpoints = {"fleet": {"url": f"{self.base_url}{receivers.RECEIVERS}fleet", "secret": receivers.SECRET}}
+        return {
+            "NOTIFICATION_HUB_CONNECTION": f"{hub};SharedAccessKeyName={hubs.KEY_NAME};SharedAccessKey={hubs.KEY}",
+            "NOTIFICATION_HUB_NAME": hubs.HUB,
+            "OUTGOING_WEBHOOKS": json.dumps(endpoints),
+        }
 
     def control(self, method: str, path: str, json: Any = None) -> Any:
         """A control call: `path` after /_control/, ids in it percent-encoded. ControlError unless it succeeds."""

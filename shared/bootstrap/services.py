@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import database
 from shared.bootstrap.graph import activity_feed, bot, mail, teams, teams_as, teams_routes, workflows
 from shared.bootstrap.once import load_settings
 from shared.bootstrap.watching import reconciler, subscription_records
+from shared.bootstrap.outgoing import default_channels, notification_channels
 
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
     from shared.handlers.reconciler import Reconciler
+    from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.services import Alerts, CommunicationLog, Operator
     from shared.handlers.subscriptions import LifecycleRecords
     from shared.handlers.teams_routes import Routes
@@ -84,3 +87,17 @@ class HandlerServices:
     @property
     def subscription_records(self) -> LifecycleRecords:
         return subscription_records()
+
+    @property
+    def notification_channels(self) -> Mapping[str, Channel]:
+        return notification_channels()
+
+    @property
+    def notification_routes(self) -> NotificationRoutes:
+        from shared.postgres.notification_routes import PostgresNotificationRoutes
+
+        return PostgresNotificationRoutes(database())
+
+    @property
+    def default_channels(self) -> Sequence[ChannelName]:
+        return default_channels()

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from shared.handlers.payload_fields import Identifier, OneLine, Payload
-
-
-class Notification(Payload):
-    """Tell users something on a channel of theirs; `data` goes to the receiving app as it is."""
-
-    user_ids: Annotated[list[Identifier], Field(min_length=1, max_length=100)]
-    title: Annotated[str, Field(min_length=1, max_length=150)]
-    body: Annotated[str, Field(max_length=4000)] = ""
-    data: dict[str, Any] = Field(default_factory=dict)
-    channel: Literal["teams-activity", "push", "webhook"]
 
 
 class AttachmentSource(Payload):

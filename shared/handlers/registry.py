@@ -82,9 +82,10 @@ QUEUES = _declare(
     QueueSpec(
         "notifications",
         "high",
-        payload="shared.handlers.payloads:Notification",
-        closed="it has no sender yet: use teams-outbound or outlook-outbound",
+        payload="shared.handlers.notifications:Notification",
+        build="shared.handlers.notifications:build",
         sealed=True,
+        limits=Limits(concurrency=10),
     ),
     QueueSpec(
         "teams-inbound",

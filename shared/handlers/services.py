@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shared.graph.teams import TeamsClient
     from shared.handlers.reconciler import Reconciler
     from shared.handlers.subscriptions import LifecycleRecords
+    from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
 
@@ -174,3 +175,16 @@ class Services(Protocol):
 
     @property
     def subscription_records(self) -> LifecycleRecords: ...
+
+    @property
+    def notification_channels(self) -> Mapping[str, Channel]:
+        """Every channel by its name; one that the settings do not provide refuses, and says what to set."""
+        ...
+
+    @property
+    def notification_routes(self) -> NotificationRoutes: ...
+
+    @property
+    def default_channels(self) -> Sequence[ChannelName]:
+        """The channels of users who have not chosen."""
+        ...

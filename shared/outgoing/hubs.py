@@ -34,7 +34,7 @@ class Hub:
     name: str
     key_name: str
     key: str = field(repr=False)
-    tag: str = "$UserId:{user}"
+    tag: str = "$UserId:{{user}}"
 
 
 class NotificationHub:

@@ -11,7 +11,6 @@ from shared.engine.errors import PayloadError
 from shared.handlers.loading import parse_payload
 
 GOOD: list[tuple[str, dict[str, Any]]] = [
-    ("notifications", {"userIds": ["u1"], "title": "Late", "channel": "push", "data": {"job": 1}}),
     (
         "attachments",
         {"operation": "scan", "source": {"kind": "mail", "resource": "users/u"}, "file": {"name": "a.pdf", "size": 0}},
@@ -36,8 +35,6 @@ def test_an_unknown_field_is_refused_by_name(queue: str, payload: dict[str, Any]
 @pytest.mark.parametrize(
     ("queue", "change", "field"),
     [
-        ("notifications", {"userIds": []}, "payload.userIds"),
-        ("notifications", {"channel": "pigeon"}, "payload.channel"),
         ("attachments", {"operation": "os.system"}, "payload.operation"),
         ("attachments", {"file": {"name": "", "size": 1}}, "payload.file.name"),
         ("attachments", {"file": {"name": "a", "size": -1}}, "payload.file.size"),
