@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from shared.bootstrap.engine import database
 from shared.bootstrap.graph import activity_feed, bot, mail, teams, teams_as, teams_routes, workflows
 from shared.bootstrap.once import load_settings
-from shared.bootstrap.watching import reconciler, subscription_records
 from shared.bootstrap.outgoing import default_channels, notification_channels
+from shared.bootstrap.watching import reconciler, subscription_records
 
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
     from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
-    from shared.handlers.reconciler import Reconciler
     from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
+    from shared.handlers.reconciler import Reconciler
     from shared.handlers.services import Alerts, CommunicationLog, Operator
     from shared.handlers.subscriptions import LifecycleRecords
     from shared.handlers.teams_routes import Routes

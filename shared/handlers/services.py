@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
+    from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.reconciler import Reconciler
     from shared.handlers.subscriptions import LifecycleRecords
-    from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
 
