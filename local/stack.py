@@ -21,6 +21,7 @@ from typing import IO
 from local.azurite import Azurite
 from local.certificate import as_setting, self_signed
 from local.fake_graph.process import FakeGraph
+from local.fake_graph.workflows import ALERTS
 from local.postgres import FAST, STOP_SIGNALS, PostgresServer
 from local.process import Identity, Process, ProcessError, free_port, is_free
 from local.state import Entry, State, write_private
@@ -120,6 +121,8 @@ class Stack:
             "GRAPH_CLIENT_SECRET": "local-secret",
             "GRAPH_CA_FILE": str(self.graph.ca_file),
             "GRAPH_SERVICE_ACCOUNT": "queue@fleet.example",
+            "TEAMS_BOT_SERVICE_URL": self.graph.bot_url,
+            "TEAMS_WORKFLOWS": json.dumps({ALERTS: self.graph.alerts_workflow}),
             "WEBHOOK_BASE_URL": self.host_url,
             **self.graph.notification_settings,
             "OUTGOING_NETWORKS": "127.0.0.0/8",

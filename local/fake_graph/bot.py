@@ -168,7 +168,8 @@ def _check_activity(activity: Any) -> None:
         raise GraphError(413, "MessageSizeTooBig", "Message size too large.")
     for attachment in attachments:
         is_card = attachment.get("contentType") == _CARD
-        if is_card and (attachment.get("content") or {}).get("type") != "AdaptiveCard":
+        content = attachment.get("content")
+        if is_card and not (isinstance(content, dict) and content.get("type") == "AdaptiveCard"):
             raise bad_request("The content of an adaptive card must be its JSON object.", "BadArgument")
         if not is_card and not str(attachment.get("contentUrl")).startswith("data:image/"):
             raise bad_request("An attachment must be a card or an image.", "BadArgument")

@@ -24,14 +24,17 @@ from shared.bootstrap.engine import (
     worker,
 )
 from shared.bootstrap.graph import (
+    activity_feed,
     application,
     application_client,
+    bot,
     graph_session,
     mail,
     service_account_tokens,
     sign_in,
     teams,
     teams_as,
+    workflows,
 )
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
@@ -47,9 +50,11 @@ from shared.bootstrap.ways_in import (
 )
 
 __all__ = [
+    "activity_feed",
     "admin_access",
     "application",
     "application_client",
+    "bot",
     "built",
     "client_states",
     "control",
@@ -87,4 +92,5 @@ __all__ = [
     "upkeep_timer",
     "watched_resources",
     "worker",
+    "workflows",
 ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.engine.rescue import Rescue
     from shared.engine.schedules import Scheduler, Schedules
     from shared.engine.worker import Worker
+    from shared.handlers.teams_routes import Routes
     from shared.postgres.missing_keys import MissingKeys
     from shared.postgres.partitions import Partitions
     from shared.postgres.pool import Database
@@ -120,7 +121,9 @@ def worker() -> Worker:
     from shared.engine.worker import Worker
 
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    return Worker(store(), producer(), handler_for, _parse, _random(), worker_id, heartbeat(), on_missing_key=_miss_key)
+    return Worker(
+        store(), producer(), handler_for, _parse_stored, _random(), worker_id, heartbeat(), on_missing_key=_miss_key
+    )
 
 
 def _parse(queue: str, text: str) -> BaseModel:
@@ -129,6 +132,20 @@ def _parse(queue: str, text: str) -> BaseModel:
     from shared.handlers.loading import parse_payload
 
     return parse_payload(queue, text, {"teams_routes": teams_routes})
+
+
+def _parse_stored(queue: str, text: str) -> BaseModel:
+    """As `_parse`; where settings are missing, what they decide is left to the handler, which waits for them."""
+    from shared.bootstrap.graph import teams_routes
+    from shared.handlers.loading import parse_payload
+
+    def routes() -> Routes | None:
+        try:
+            return teams_routes()
+        except SettingsError:
+            return None
+
+    return parse_payload(queue, text, {"teams_routes": routes})
 
 
 @once

@@ -55,7 +55,7 @@ _MENTION = re.compile(r'<at id="(\d+)">.*?</at>', re.DOTALL)
 
 def clean(markup: str) -> str:
     """The markup without scripts, event handlers, links of other schemes, and whatever Teams does not render."""
-    return _CLEANER.clean(markup.encode("utf-8", "replace").decode())  # half a surrogate pair is no text
+    return _CLEANER.clean(markup)
 
 
 def as_html(text: str) -> str:

@@ -104,7 +104,8 @@ class TeamsOutbound:
 
 
 def build(services: Services) -> Handler:
-    """The handler, from what bootstrap has built."""
+    """The handler, from what bootstrap has built. Settings that are missing show here, where jobs wait for them."""
+    _ = services.teams, services.teams_routes
     return TeamsOutbound(services)
 
 

@@ -19,7 +19,8 @@ LONGEST_URL = 2048
 LONGEST_CONTENT = 100_000
 #: All images of a message, decoded: Graph takes requests of 4 MB, and base64 makes a third more of them.
 IMAGES_BYTES = 3_000_000
-#: What the validation context holds the routes under, as something to call: settings are read only when needed.
+#: What the validation context holds the routes under, as something to call: settings are read only when needed. Called,
+#: it may give None: then only the handler, which runs when the settings are there, judges what a sender can carry.
 ROUTES = "teams_routes"
 
 _SIGNATURES = {
@@ -141,7 +142,7 @@ class TeamsMessage(Payload):
         self._check_place()
         self._check_content()
         routes = (info.context or {}).get(ROUTES, Routes)()
-        if found := list(problems(self, routes)):
+        if routes is not None and (found := list(problems(self, routes))):
             raise ValueError("; ".join(found))
         return self
 

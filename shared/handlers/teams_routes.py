@@ -51,10 +51,10 @@ def parse_rules(text: str) -> tuple[tuple[str, Route], ...]:
     """Rules of a JSON object {pattern: sender}, in its order. Raises ValueError saying what is wrong."""
     try:
         # As pairs: an object would forget the first of two equal patterns.
-        pairs: Any = json.loads(text, object_pairs_hook=list)
+        pairs: Any = json.loads(text, object_pairs_hook=tuple)
     except ValueError:
         raise ValueError('it is not JSON; it looks like {"19:alerts@*": "bot", "*": "account"}') from None
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+    if not isinstance(pairs, tuple):
         raise ValueError('it must be a JSON object of patterns and senders, like {"19:alerts@*": "bot"}')
     patterns = [pattern for pattern, _ in pairs]
     if len(set(patterns)) != len(patterns):

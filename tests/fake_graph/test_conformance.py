@@ -81,6 +81,25 @@ def teams_session(app: Client, user: Client, webhook: Webhook) -> None:
     user.get("/chats/19:none@thread.v2")
 
 
+def activity_session(app: Client, user: Client, webhook: Webhook) -> None:
+    body = {
+        "activityType": "systemDefault",
+        "chainId": 7,
+        "previewText": {"content": "x"},
+        "templateParameters": [{"name": "systemDefaultText", "value": "x"}],
+    }
+    text = {"topic": {"source": "text", "value": "t", "webUrl": "https://teams.example/l"}}
+    app.post(f"/users/{DRIVER}/teamwork/sendActivityNotification", body | text)
+    people = {"@odata.type": "#microsoft.graph.aadUserNotificationRecipient", "userId": DRIVER}
+    app.post("/teamwork/sendActivityNotificationToRecipients", body | text | {"recipients": [people]})
+    chat = {"topic": {"source": "entityUrl", "value": f"https://graph.microsoft.com/v1.0/chats/{CHAT}"}}
+    members = {"@odata.type": "#microsoft.graph.chatMembersNotificationRecipient", "chatId": CHAT}
+    app.post(f"/chats/{CHAT}/sendActivityNotification", body | chat | {"recipient": members})
+    team = {"topic": {"source": "entityUrl", "value": f"https://graph.microsoft.com/v1.0/teams/{TEAM}"}}
+    members = {"@odata.type": "#microsoft.graph.teamMembersNotificationRecipient", "teamId": TEAM}
+    app.post(f"/teams/{TEAM}/sendActivityNotification", body | team | {"recipient": members})
+
+
 def subscription_session(app: Client, user: Client, webhook: Webhook) -> None:
     body = wanted(webhook, f"/chats/{CHAT}/messages", 600, lifecycleNotificationUrl=webhook.url)
     subscription = app.post("/subscriptions", body).json()["id"]
@@ -102,7 +121,9 @@ def error_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.get(MESSAGES)
 
 
-@pytest.mark.parametrize("session_of", [mail_session, teams_session, subscription_session, error_session])
+@pytest.mark.parametrize(
+    "session_of", [mail_session, teams_session, activity_session, subscription_session, error_session]
+)
 def test_recorded_requests_and_answers_conform(
     graph: FakeGraph,
     app: Client,

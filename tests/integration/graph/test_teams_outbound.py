@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +12,7 @@ from shared.engine.job import ErrorClass
 from shared.graph.client import GraphClient
 from shared.graph.teams import TeamsClient
 from shared.handlers.teams_payload import TeamsMessage
-from tests.integration.graph.conftest import CHANNEL, CHAT, DRIVER_ID, SERVICE, TEAM, Wired
+from tests.integration.graph.conftest import CHANNEL, CHAT, DRIVER_ID, SERVICE, TEAM, Wired, base64_of
 
 FILE = {"id": "4dcc1a8b-5e1c-4f9b-8f0a-0f4a5d7f2a11", "name": "tour.pdf", "contentUrl": "https://x.example/tour.pdf"}
 CARD = {"type": "AdaptiveCard", "version": "1.5", "body": [{"type": "TextBlock", "text": "Tour 7 ✓"}]}
@@ -79,8 +80,70 @@ def test_it_is_recorded_as_the_caller_wrote_it(wired: Wired) -> None:
     assert record.job_id == run.job.id
 
 
+def test_a_quote_stands_in_front_of_the_reply_in_a_chat(wired: Wired) -> None:
+    asked = wired.graph.arrive_chat_message(DRIVER_ID, "Which gate?", chat=CHAT)
+    run = wired.run("teams-outbound", message(replyToId=asked, content="Gate 3"))
+    _, reply = wired.graph.chat_messages(CHAT)
+    assert json.loads(reply["attachments"][0]["content"])["messageId"] == asked
+    assert reply["body"]["content"].endswith("</span>Gate 3")
+    assert run.details["marker_kept"] is True
+    assert wired.log.only.thread_id == CHAT
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_killed_at_a_quote_leaves_exactly_one(wired: Wired, when: Literal["before", "after"]) -> None:
+    asked = wired.graph.arrive_chat_message(DRIVER_ID, "Which gate?", chat=CHAT)
+    wired.session.kill_at = (1, when)
+    run = wired.run("teams-outbound", message(replyToId=asked, content="Gate 3"))
+    assert run.result is not None and run.result["read_back"] is (when == "after")
+    assert len(wired.graph.chat_messages(CHAT)) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "identity"),
+    [
+        ({}, "everyone", {"id": CHAT, "conversationIdentityType": "chat"}),
+        ({"chatId": None, "teamId": TEAM, "channelId": CHANNEL}, "channel", {"id": CHANNEL}),
+        ({"chatId": None, "teamId": TEAM, "channelId": CHANNEL}, "team", {"id": TEAM}),
+    ],
+)
+def test_a_whole_chat_channel_or_team_is_mentioned(
+    wired: Wired, place: dict[str, Any], kind: str, identity: dict[str, Any]
+) -> None:
+    mention = [{"id": 0, "kind": kind, "name": "All"}]
+    wired.run("teams-outbound", message(**place, content='<at id="0">All</at>', contentType="html", mentions=mention))
+    (posted,) = posted_in(wired, place)
+    assert identity.items() <= posted["mentions"][0]["mentioned"]["conversation"].items()
+
+
+def test_html_is_sent_and_recorded_without_what_teams_does_not_render(wired: Wired) -> None:
+    wired.run("teams-outbound", message(content="<b onclick=x>Tour</b><script>alert(1)</script>", contentType="html"))
+    (posted,) = wired.graph.chat_messages(CHAT)
+    assert posted["body"]["content"].endswith("</span><b>Tour</b>")
+    assert (wired.log.only.body, wired.log.only.text) == ("<b>Tour</b>", "Tour")
+
+
+def test_an_image_stands_in_the_text_and_can_be_read_from_graph(wired: Wired) -> None:
+    content = b"\x89PNG\r\n\x1a\n" + b"x" * 40_000
+    image = {"contentId": "map", "contentType": "image/png", "contentBytes": base64_of(content)}
+    run = wired.run(
+        "teams-outbound", message(content='<p><img src="cid:map" alt="Map"></p>', contentType="html", images=[image])
+    )
+    (posted,) = wired.graph.chat_messages(CHAT)
+    source = re.search(r'src="([^"]+)"', posted["body"]["content"])
+    assert source is not None and "/hostedContents/" in source[1]
+    token = wired.app_tokens.token()
+    answer = wired.session.get(source[1], headers={"Authorization": f"Bearer {token}"})
+    assert (answer.content, answer.headers["Content-Type"]) == (content, "image/png")
+    assert run.details["marker_kept"] is True
+    (kept,) = wired.log.only.attachments
+    assert (kept.kind, kept.size, kept.is_inline) == ("hostedContent", len(content), True)
+
+
+IMAGE = {"contentId": "i", "contentType": "image/gif", "contentBytes": base64_of(b"GIF89a" + b"x" * 50)}
 PLACES: list[dict[str, Any]] = [
     {},
+    {"images": [IMAGE]},
     {"card": CARD, "content": ""},
     {"chatId": None, "teamId": TEAM, "channelId": CHANNEL},
 ]
@@ -90,7 +153,7 @@ def posted_in(wired: Wired, where: dict[str, Any]) -> list[dict[str, Any]]:
     return wired.graph.channel_messages(TEAM, CHANNEL) if "teamId" in where else wired.graph.chat_messages(CHAT)
 
 
-@pytest.mark.parametrize("where", PLACES, ids=["chat", "card", "channel"])
+@pytest.mark.parametrize("where", PLACES, ids=["chat", "image", "card", "channel"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_worker_killed_at_the_post_leaves_exactly_one_message(
     wired: Wired, where: dict[str, Any], when: Literal["before", "after"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from typing import Any
 
 import pytest
 
 from shared import bootstrap
-from shared.bootstrap.engine import SETTINGS_PAUSE
+from shared.bootstrap.engine import SETTINGS_PAUSE, _parse_stored
 from shared.bootstrap.graph import NoAccount
 from shared.bootstrap.services import HandlerServices
-from shared.engine.errors import Problem, RejectedError
+from shared.engine.errors import PayloadError, Problem, RejectedError
+from shared.engine.job import NewJob
 from shared.settings import (
     GROUPS,
     AdminSettings,
@@ -22,6 +24,7 @@ from shared.settings import (
     OperatorSettings,
     StorageSettings,
     SubscriptionSettings,
+    TeamsSettings,
     WebhookSettings,
     load,
     problems,
@@ -182,6 +185,7 @@ def test_everything_can_be_built_from_good_settings(monkeypatch: pytest.MonkeyPa
     parts = [bootstrap.inbox, bootstrap.relay, bootstrap.rescue, bootstrap.partitions, bootstrap.intake]
     parts += [bootstrap.admin_access, bootstrap.health, bootstrap.reconciler, bootstrap.mail, bootstrap.teams]
     parts += [bootstrap.poison_sweep, bootstrap.upkeep_timer, bootstrap.watched_resources]
+    parts += [bootstrap.bot, bootstrap.workflows, bootstrap.activity_feed]
     assert all(part() is part() for part in parts)
     for queue in (
         "teams-outbound",
@@ -230,4 +234,74 @@ def test_without_a_service_account_teams_can_be_read_and_posting_says_what_to_do
         NoAccount().token()
     with pytest.raises(SettingsError, match="GRAPH_SERVICE_ACCOUNT"):
         bootstrap.sign_in()
+    bootstrap.stop()
+
+
+WORKFLOW = "https://flow.example/workflows/1/invoke?sig=hidden-signature"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("TEAMS_SENDERS", '{"*": "pigeon"}', "has no sender"),
+        ("TEAMS_SENDERS", '{"*": "workflow:none"}', "names workflows that TEAMS_WORKFLOWS lacks: none"),
+        ("TEAMS_WORKFLOWS", "hidden", "is not JSON"),
+        ("TEAMS_WORKFLOWS", '["hidden"]', "must be a JSON object"),
+        ("TEAMS_WORKFLOWS", '{"alerts": "http://hidden.example"}', "an address that begins with https://"),
+        ("TEAMS_WORKFLOW_LOST", "hidden", "stop"),
+        ("TEAMS_BOT_SERVICE_URL", "http://hidden.example", "must begin with https://"),
+    ],
+)
+def test_wrong_senders_are_told_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert (problem.field, why in problem.message) == (name, True)
+    assert "hidden" not in problem.message
+
+
+def test_half_a_bot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAMS_BOT_CLIENT_ID", "bot")
+    assert [problem.field for problem in refusal(TeamsSettings)] == ["TEAMS_BOT_CLIENT_SECRET"]
+
+
+def test_the_addresses_of_workflows_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAMS_WORKFLOWS", json.dumps({"alerts": WORKFLOW}))
+    monkeypatch.setenv("TEAMS_SENDERS", '{"19:a@*": "workflow:alerts"}')
+    settings = load(TeamsSettings)
+    assert WORKFLOW in settings.secrets()
+    assert "hidden" not in repr(settings) + str(settings)
+
+
+def test_a_bot_of_its_own_and_the_applications_bot(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    assert bootstrap.bot().app_id == GOOD["GRAPH_CLIENT_ID"]
+    bootstrap.stop()
+    monkeypatch.setenv("TEAMS_BOT_CLIENT_ID", "bot")
+    monkeypatch.setenv("TEAMS_BOT_CLIENT_SECRET", "hidden-bot-secret")
+    assert bootstrap.bot().app_id == "bot"
+    bootstrap.stop()
+
+
+def test_who_only_enqueues_needs_no_graph_and_is_told_of_wrong_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.delenv("GRAPH_CLIENT_SECRET")
+    message = NewJob("teams-outbound", {"chatId": "19:a@thread.v2", "content": "x", "importance": "high"})
+    bootstrap.producer().validate(message)
+    bootstrap.stop()
+    monkeypatch.setenv("TEAMS_SENDERS", '{"*": "bot"}')
+    with pytest.raises(PayloadError, match="importance: a bot's messages have none"):
+        bootstrap.producer().validate(message)
+    bootstrap.stop()
+    monkeypatch.setenv("TEAMS_SENDERS", "{")
+    with pytest.raises(SettingsError, match="TEAMS_SENDERS"):
+        bootstrap.producer().validate(message)
+    bootstrap.stop()
+
+
+def test_jobs_wait_for_senders_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.setenv("TEAMS_SENDERS", "{")
+    payload = _parse_stored("teams-outbound", '{"chatId": "19:a@thread.v2", "content": "x"}')
+    waiting: Any = bootstrap.handler_for("teams-outbound")
+    assert waiting(None, payload, None).delay == SETTINGS_PAUSE
     bootstrap.stop()
