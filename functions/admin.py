@@ -61,11 +61,14 @@ def show_job(req: func.HttpRequest) -> func.HttpResponse:
 
     try:
         job = bootstrap.store().get(UUID(req.route_params["id"]))
+        failures = bootstrap.delivery_failures().of_job(job.id) if job is not None else []
     except ValueError:
         job = None
     except (StoreUnavailableError, SettingsError) as error:
         return _unavailable(error)
-    return answer(200, describe(job)) if job is not None else problem(404, "there is no job with this id")
+    if job is None:
+        return problem(404, "there is no job with this id")
+    return answer(200, describe(job, [failure.as_json() for failure in failures]))
 
 
 def _refuse_stranger(req: func.HttpRequest) -> func.HttpResponse | None:

@@ -64,10 +64,10 @@ def install(log: Path, folder: Path = INSTALLED) -> None:
 
 
 class Azurite:
-    """The queue service of one emulated storage account, data in `folder`.
+    """The services of one emulated storage account, data in `folder`: queues, and with `blob` blobs too.
 
     Azurite writes its index every 5 s and when it is stopped: `kill()` loses up to 5 s of changes, as a test
-    of lost and repeated messages wants. `blob` adds the blob service, which Azure's own function host needs.
+    of lost and repeated messages wants.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class Azurite:
         self._process.launch()
 
     def wait_ready(self) -> None:
-        self._process.wait_ready(lambda: accepts_connections(self.port))
+        ports = [port for port in (self.port, self.blob_port) if port is not None]
+        self._process.wait_ready(lambda: all(accepts_connections(port) for port in ports))
 
     def start(self) -> None:
         self.launch()
@@ -128,5 +129,5 @@ class Azurite:
         if self.blob_port is None:
             return [str(node()), str(package / "queue" / "main.js"), *queue, *common]
         blob = ["--blobHost", "127.0.0.1", "--blobPort", str(self.blob_port)]
-        table = ["--tableHost", "127.0.0.1", "--tablePort", str(free_port())]
+        table = ["--tableHost", "127.0.0.1", "--tablePort", "0"]
         return [str(node()), str(package / "azurite.js"), *queue, *blob, *table, *common]

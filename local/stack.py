@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".local"
 SCHEMAS = HOME / "graph-schemas"
 DATABASE = "fleet_queue"
+#: Where attachments that mails name are put; the default of BLOB_CONTAINERS.
+BLOB_CONTAINER = "attachments"
 #: The ports of `./dev up`, where they are free.
 PREFERRED_PORTS = {"host": 7071, "azurite": 10001, "graph": 7443, "postgres": 5433}
 #: The host waits this long for running functions, and is then ended.
@@ -86,7 +88,7 @@ class Stack:
         )  # fmt: skip
         self.azurite = Azurite(
             self.folder / "queues", self._port("azurite"), log=self.logs / "azurite.log",
-            blob=self._func is not None, detached=detached,
+            blob=True, detached=detached,
         )  # fmt: skip
         self.graph = FakeGraph(
             self.folder / "graph", SCHEMAS, self._port("graph"), log=self.logs / "graph.log", detached=detached
@@ -114,6 +116,7 @@ class Stack:
             "DATABASE_URL": self.database_url,
             "QueueStorage": self.azurite.connection_string,
             "AzureWebJobsStorage": self.azurite.connection_string,
+            "BlobStorage": self.azurite.connection_string,
             "GRAPH_BASE_URL": self.graph.graph_url,
             "GRAPH_AUTHORITY": self.graph.authority,
             "GRAPH_TENANT_ID": "11111111-1111-4111-8111-111111111111",
@@ -150,7 +153,7 @@ class Stack:
             self._state.ports = self._ports()
             self._migrate()
             self.azurite.wait_ready()
-            self._create_queues()
+            self._create_storage()
             self.graph.wait_ready()
             self._state.environment = self.environment
             self._state.save(self.folder)
@@ -306,14 +309,16 @@ class Stack:
         except MigrationError as error:
             raise ProcessError(f"{error} (to start with an empty database: ./dev reset)") from error
 
-    def _create_queues(self) -> None:
+    def _create_storage(self) -> None:
         from shared.handlers.registry import QUEUES
+        from shared.storage.blobs import StorageBlobs
         from shared.storage.queues import StorageQueues
 
         storage = StorageQueues(self.azurite.connection_string)
         for spec in QUEUES.values():
             storage.create(spec.name)
             storage.create(spec.poison)
+        StorageBlobs(self.azurite.connection_string, [BLOB_CONTAINER]).create(BLOB_CONTAINER)
 
 
 def find_func() -> str | None:

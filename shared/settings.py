@@ -194,6 +194,41 @@ class StorageSettings(Group):
         return self
 
 
+class BlobSettings(Group):
+    """Where attachments are read from: a connection string, or an address and a managed identity. Optional."""
+
+    connection_string: Secret | None = Field(
+        None,
+        alias="BlobStorage",
+        description="connection string of the storage account of attachments (or set BlobStorage__blobServiceUri)",
+    )
+    service_uri: Address | None = Field(
+        None,
+        alias="BlobStorage__blobServiceUri",
+        description="address of the blob service, https://account.blob.core.windows.net, with a managed identity",
+    )
+    client_id: str | None = Field(
+        None,
+        alias="BlobStorage__clientId",
+        description="client id of a user-assigned identity; the app's own identity when not set",
+    )
+    container_names: str = Field(
+        "attachments",
+        alias="BLOB_CONTAINERS",
+        description="containers that blobs may be sent from, separated by commas; default attachments",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> BlobSettings:
+        if self.service_uri and self.connection_string:
+            raise ValueError("BlobStorage: BlobStorage__blobServiceUri is set too; remove one of them")
+        return self
+
+    @property
+    def containers(self) -> list[str]:
+        return [name.strip() for name in self.container_names.split(",") if name.strip()]
+
+
 class WebhookSettings(Group):
     """How Graph's notifications are told from forged ones."""
 
@@ -501,6 +536,7 @@ class NotificationSettings(Group):
 GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
     StorageSettings,
+    BlobSettings,
     WebhookSettings,
     AdminSettings,
     GraphSettings,

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from local.fake_graph import activity, mail, subscriptions, teams
+from local.fake_graph import activity, answers, mail, subscriptions, teams, uploads
 from local.fake_graph.authority import Authority
 from local.fake_graph.bot import BOT, BotConnector
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request
@@ -38,6 +38,8 @@ from local.fake_graph.workflows import WORKFLOWS, Workflows
 log = logging.getLogger(__name__)
 
 Handler = Callable[[World, Call], Any]
+#: Where the operations' handlers are, by the operation's name.
+HANDLERS = (mail, answers, teams, activity, subscriptions)
 
 
 class Peer(Protocol):
@@ -130,6 +132,13 @@ class FakeGraphApp:
             answer = await self._graph(call, entry)
         elif path in PUBLISHER_PATHS:
             answer = self.world.publisher.answer(path, self.base_url)
+        elif path.startswith(uploads.PREFIX):
+            call = Call(request.method, path, {}, query, headers, raw, self.base_url)
+            try:
+                answer = self._upload(call, entry)
+            except uploads.CutError:
+                self.journal.close(entry, None, "cut")
+                return None
         elif peer is not None:
             answer = peer.answer(call)
         else:
@@ -173,6 +182,15 @@ class FakeGraphApp:
         if call.wants_immutable_ids and "user" in call.params:
             answer.headers["Preference-Applied"] = 'IdType="ImmutableId"'
         return answer
+
+    def _upload(self, call: Call, entry: Json) -> Answer:
+        """A request to an upload session: no token, and no type to check it against."""
+        try:
+            return self.world.uploads.answer(call.method, unquote(call.path), call)
+        except GraphError as error:
+            if error.violation:
+                self.journal.violation(entry, "request", f"{error.status} {error.code}: {error.message}")
+            return call.failure(error.status, error.code, error.message, error.headers)
 
     def _route(self, call: Call) -> Operation:
         found = route(call.method, call.path.removeprefix("/v1.0"))
@@ -320,7 +338,7 @@ async def _run(handler: Handler, world: World, call: Call) -> Answer:
 
 
 def _handler(name: str) -> Handler:
-    for module in (mail, teams, activity, subscriptions):
+    for module in HANDLERS:
         if hasattr(module, name):
             return cast(Handler, getattr(module, name))
     raise LookupError(f"no handler for the operation {name}")

@@ -29,6 +29,25 @@ _MOVE_MESSAGE: Json = {
     "additionalProperties": False,
     "properties": {"destinationId": {"type": "string"}},
 }
+_CREATE_ANSWER: Json = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "comment": {"type": ["string", "null"]},
+        "message": {"$ref": "#/definitions/Message"},
+        "toRecipients": {"type": "array", "items": {"$ref": "#/definitions/Recipient"}},
+    },
+}
+_CREATE_UPLOAD: Json = {
+    "type": "object",
+    "required": ["AttachmentItem"],
+    "additionalProperties": False,
+    "properties": {
+        "AttachmentItem": {
+            "allOf": [{"$ref": "#/definitions/AttachmentItem"}, {"required": ["attachmentType", "name", "size"]}]
+        }
+    },
+}
 _REPLY_WITH_QUOTE: Json = {
     "type": "object",
     "required": ["messageIds", "replyMessage"],
@@ -60,6 +79,8 @@ _OWN = {
     "MoveMessage": _MOVE_MESSAGE,
     "ReplyWithQuote": _REPLY_WITH_QUOTE,
     "ActivityNotification": _ACTIVITY_NOTIFICATION,
+    "CreateAnswer": _CREATE_ANSWER,
+    "CreateUpload": _CREATE_UPLOAD,
 }
 _REQUIRED = {
     "create_subscription": ["changeType", "notificationUrl", "resource", "expirationDateTime"],

@@ -75,6 +75,9 @@ class Control:
                 ("POST", "expire-tokens", self._expire_tokens),
                 ("POST", "revoke-sessions", self._revoke_sessions),
                 ("POST", "transport", self._transport),
+                ("POST", "send-as", self._send_as),
+                ("POST", "undeliverable", self._undeliverable),
+                ("POST", "uploads", self._uploads),
             )
         ]
 
@@ -130,6 +133,7 @@ class Control:
         except binascii.Error as error:
             raise ControlError(f"mime is not base64: {error}") from error
         arrived = mime.parse(raw, user)
+        arrived.raw = raw
         form.mark_received(arrived)
         mail.arrive(self._world, user, arrived)
         return {"id": arrived.id, "immutableId": arrived.immutable_id}
@@ -215,6 +219,18 @@ class Control:
     def _transport(self, body: Json) -> Json:
         self._world.transport_seconds = float(body["seconds"])
         return {}
+
+    def _send_as(self, body: Json) -> Json:
+        self._world.send_as.add((self._world.user(body["user"]).upn.lower(), body["mailbox"].lower()))
+        return {}
+
+    def _undeliverable(self, body: Json) -> Json:
+        self._world.refused[body["address"].lower()] = (body["status"], body["diagnostic"])
+        return {}
+
+    def _uploads(self, body: Json) -> Json:
+        self._world.uploads.cut_after = body.get("cutAfter")
+        return {"expired": self._world.uploads.expire() if body.get("expire") else 0}
 
 
 def _done(action: Callable[[], None]) -> Json:

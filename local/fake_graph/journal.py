@@ -13,7 +13,16 @@ from local.fake_graph.call import Answer, Json
 
 #: Older ones are forgotten.
 KEPT = 20_000
-_SECRET_FIELDS = ("client_secret", "refresh_token", "client_assertion", "access_token", "id_token", "device_code")
+_SECRET_FIELDS = (
+    "client_secret",
+    "refresh_token",
+    "client_assertion",
+    "access_token",
+    "id_token",
+    "device_code",
+    "uploadUrl",
+)
+_SECRET_OPTIONS = ("authtoken",)
 _SECRET_HEADERS = ("cookie", "proxy-authorization")
 
 
@@ -33,8 +42,8 @@ class Journal:
         entry: Json = {
             "method": method,
             "path": path,
-            "query": query,
-            "queryString": query_string,
+            "query": {name: "***" if name in _SECRET_OPTIONS else value for name, value in query.items()},
+            "queryString": "***" if any(name in query for name in _SECRET_OPTIONS) else query_string,
             "headers": {name: value for name, value in headers.items() if name not in _SECRET_HEADERS},
             "body": body,
             "status": None,

@@ -6,12 +6,15 @@ import asyncio
 import base64
 
 from local.fake_graph import message_form as form
-from local.fake_graph import mime, query
+from local.fake_graph import mime, non_delivery, query, uploads
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found
 from local.fake_graph.state import FOLDERS, Change, Mail, User, World
 
 #: A single POST takes attachments below this; larger ones need an upload session.
 ATTACHMENT_BYTES = 3 * 1024 * 1024
+#: What upload sessions take.
+SMALLEST_UPLOAD_BYTES = 3_000_000
+LARGEST_UPLOAD_BYTES = 150 * 1024 * 1024
 SORTABLE = {"receivedDateTime", "sentDateTime", "createdDateTime", "lastModifiedDateTime", "subject", "importance"}
 #: What may still be changed once a message is no draft.
 CHANGEABLE = {"categories", "flag", "importance", "inferenceClassification", "isRead", "singleValueExtendedProperties"}
@@ -21,7 +24,7 @@ def create_draft(world: World, call: Call) -> Answer:
     user = world.user(call.params["user"])
     mail = form.new_mail(user, call.body)
     user.mails[mail.immutable_id] = mail
-    _publish(world, user, mail, "created")
+    publish(world, user, mail, "created")
     return Answer(201, form.render(user, mail, call, keep_headers=False))
 
 
@@ -49,7 +52,7 @@ def get_message(world: World, call: Call) -> Answer:
 def get_mime(world: World, call: Call) -> Answer:
     user = world.user(call.params["user"])
     mail = user.mail(call.params["message"])
-    return Answer(200, mime.build(mail), content_type="text/plain")
+    return Answer(200, mail.raw or mime.build(mail), content_type="text/plain")
 
 
 def update_message(world: World, call: Call) -> Answer:
@@ -59,14 +62,14 @@ def update_message(world: World, call: Call) -> Answer:
         names = sorted(set(call.body) - CHANGEABLE)
         raise GraphError(400, "ErrorInvalidPropertySet", f"{names} can be changed only in a draft.")
     form.apply(mail, call.body)
-    _publish(world, user, mail, "updated")
+    publish(world, user, mail, "updated")
     return Answer(200, form.render(user, mail, call))
 
 
 def delete_message(world: World, call: Call) -> Answer:
     user = world.user(call.params["user"])
     mail = user.mail(call.params["message"])
-    _publish(world, user, mail, "deleted")
+    publish(world, user, mail, "deleted")
     if mail.folder == "deleteditems":
         del user.mails[mail.immutable_id]
     else:
@@ -78,9 +81,9 @@ def move_message(world: World, call: Call) -> Answer:
     user = world.user(call.params["user"])
     mail = user.mail(call.params["message"])
     folder = user.folder(call.body["destinationId"])
-    _publish(world, user, mail, "deleted")
+    publish(world, user, mail, "deleted")
     mail.move(folder)
-    _publish(world, user, mail, "created")
+    publish(world, user, mail, "created")
     return Answer(201, form.render(user, mail, call))
 
 
@@ -89,7 +92,7 @@ def send_draft(world: World, call: Call) -> Answer:
     mail = user.mail(call.params["message"])
     if not mail.value["isDraft"] or mail.folder == "outbox":
         raise GraphError(400, "ErrorInvalidRequest", "The message is not a draft; it has been sent.")
-    _check_sendable(user, mail)
+    _check_sendable(world, user, mail)
     _transport(world, user, mail, save=True)
     return Answer(202)
 
@@ -102,7 +105,7 @@ def send_mail(world: World, call: Call) -> Answer:
     else:
         mail = form.new_mail(user, call.body["message"])
         save = call.body.get("saveToSentItems") is not False
-    _check_sendable(user, mail)
+    _check_sendable(world, user, mail)
     user.mails[mail.immutable_id] = mail
     _transport(world, user, mail, save=save)
     return Answer(202)
@@ -154,8 +157,33 @@ def add_attachment(world: World, call: Call) -> Answer:
         raise GraphError(413, "ErrorMessageSizeExceeded", "The attachment is 3 MB or larger.")
     mail.attachments.append(item)
     form.touch(mail)
-    _publish(world, user, mail, "updated")
+    publish(world, user, mail, "updated")
     return Answer(201, form.attachment_view(item))
+
+
+def create_upload(world: World, call: Call) -> Answer:
+    """Begin to attach a large file to a draft."""
+    user = world.user(call.params["user"])
+    mail = user.mail(call.params["message"])
+    item = call.body["AttachmentItem"]
+    size = item["size"]
+    if not mail.value["isDraft"]:
+        raise GraphError(400, "ErrorInvalidRequest", "Attachments are added to drafts only.")
+    if size < SMALLEST_UPLOAD_BYTES:
+        raise GraphError(
+            400, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize", "The attachment is smaller than 3 MB."
+        )
+    if size > LARGEST_UPLOAD_BYTES:
+        raise GraphError(413, "ErrorAttachmentSizeLimitExceeded", "The attachment is larger than 150 MB.")
+    place = f"Users('{user.id}')/Messages('{mail.immutable_id}')"
+
+    def finish(content: bytes) -> str:
+        added = form.whole_attachment(item, content)
+        mail.attachments.append(added)
+        form.touch(mail)
+        return f"{call.base_url}{uploads.PREFIX}{place}/Attachments('{added['id']}')"
+
+    return Answer(201, world.uploads.begin(call.base_url, place, size, finish))
 
 
 def delete_attachment(world: World, call: Call) -> Answer:
@@ -170,7 +198,7 @@ def arrive(world: World, user: User, mail: Mail) -> None:
     """Put a message that came from outside, or from a colleague, into the inbox and tell the subscriptions."""
     mail.folder = "inbox"
     user.mails[mail.immutable_id] = mail
-    _publish(world, user, mail, "created")
+    publish(world, user, mail, "created")
 
 
 def _transport(world: World, user: User, mail: Mail, *, save: bool) -> None:
@@ -189,18 +217,24 @@ def _deliver(world: World, user: User, mail: Mail, save: bool) -> None:
         for field in ("toRecipients", "ccRecipients", "bccRecipients")
         for recipient in mail.value[field]
     ]
+    failures: list[tuple[str, str, str]] = []
     for address in dict.fromkeys(addresses):
         recipient = world.find_user(address)
+        reason = non_delivery.reason(world, address) if recipient is None else None
         if recipient is not None:
             arrive(world, recipient, form.received_copy(mail))
+        elif reason is not None:
+            failures.append((address, *reason))
     if save:
         mail.move("sentitems")
-        _publish(world, user, mail, "created")
+        publish(world, user, mail, "created")
     else:
         user.mails.pop(mail.immutable_id, None)
+    if failures:
+        arrive(world, user, non_delivery.report(user, mail, failures))
 
 
-def _check_sendable(user: User, mail: Mail) -> None:
+def _check_sendable(world: World, user: User, mail: Mail) -> None:
     recipients = [
         recipient for field in ("toRecipients", "ccRecipients", "bccRecipients") for recipient in mail.value[field]
     ]
@@ -208,7 +242,7 @@ def _check_sendable(user: User, mail: Mail) -> None:
     if not recipients or any("@" not in address.strip("@") for address in addresses):
         raise GraphError(400, "ErrorInvalidRecipients", "At least one recipient isn't valid.")
     sender = mail.value["from"]["emailAddress"]["address"]
-    if sender.lower() != user.upn.lower():
+    if sender.lower() != user.upn.lower() and (user.upn.lower(), sender.lower()) not in world.send_as:
         raise GraphError(
             403, "ErrorSendAsDenied",
             "The user account which was used to submit this request does not have the right to send mail on behalf "
@@ -245,7 +279,8 @@ def _folder(user: User, folder: str) -> Json:
     }
 
 
-def _publish(world: World, user: User, mail: Mail, change_type: str) -> None:
+def publish(world: World, user: User, mail: Mail, change_type: str) -> None:
+    """Tell the subscriptions what happened to a message."""
     scopes = {
         f"users/{user.id}/messages".lower(),
         f"users/{user.id}/mailfolders/{mail.folder}/messages".lower(),

@@ -114,7 +114,8 @@ def received_copy(mail: Mail) -> Mail:
     """What a recipient gets: the same message without bcc and extended properties, unread."""
     value = copy.deepcopy(mail.value) | {"isRead": False, "isDraft": False, "bccRecipients": []}
     value["@odata.etag"] = new_etag()
-    return Mail("inbox", value, copy.deepcopy(mail.attachments), [], copy.deepcopy(mail.headers))
+    # Contents of attachments are never changed in place, so that copies may share them.
+    return Mail("inbox", value, [dict(item) for item in mail.attachments], [], copy.deepcopy(mail.headers))
 
 
 def new_attachment(body: Json) -> Json:
@@ -141,6 +142,13 @@ def new_attachment(body: Json) -> Json:
         "contentLocation": body.get("contentLocation"),
         "contentBytes": base64.b64encode(content).decode(),
     }
+
+
+def whole_attachment(item: Json, content: bytes) -> Json:
+    """An attachment that came by an upload session."""
+    wanted = {name: item.get(name) for name in ("name", "contentType", "isInline", "contentId")}
+    encoded = base64.b64encode(content).decode()
+    return new_attachment({"@odata.type": "#microsoft.graph.fileAttachment", **wanted, "contentBytes": encoded})
 
 
 def attachment_view(item: Json) -> Json:

@@ -37,6 +37,7 @@ TYPES = (
     "ChangeNotificationCollection", "TeamworkActivityTopic", "KeyValuePair", "TeamworkNotificationRecipient",
     "AadUserNotificationRecipient", "ChatMembersNotificationRecipient", "TeamMembersNotificationRecipient",
     "ChannelMembersNotificationRecipient",
+    "AttachmentItem", "UploadSession",
 )  # fmt: skip
 #: Types of which only subtypes occur; these say in @odata.type which one they are.
 ABSTRACT = {"Attachment", "TeamworkNotificationRecipient"}

@@ -13,6 +13,7 @@ from datetime import datetime
 from local.fake_graph.activity import ActivityFeeds
 from local.fake_graph.call import Json, not_found
 from local.fake_graph.rich import Publisher
+from local.fake_graph.uploads import Uploads
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT = "22222222-2222-4222-8222-222222222222"
@@ -48,6 +49,8 @@ class Mail:
     attachments: list[Json] = field(default_factory=list)
     extended: list[Json] = field(default_factory=list)
     headers: list[Json] = field(default_factory=list)
+    #: As it was transported, of a message that came from outside.
+    raw: bytes | None = None
     immutable_id: str = field(default_factory=lambda: new_outlook_id("AAkALg"))
     id: str = field(default_factory=lambda: new_outlook_id("AAMkAD"))
 
@@ -187,6 +190,11 @@ class World:
         self.transport_seconds = 0.0
         #: Refresh tokens issued before this instant (seconds) are refused as revoked.
         self.sessions_valid_from = 0.0
+        self.uploads = Uploads()
+        #: Addresses that nothing reaches, with the code and text that their servers refuse it with.
+        self.refused: dict[str, tuple[str, str]] = {}
+        #: (user, mailbox) in small letters: who may send as whom.
+        self.send_as: set[tuple[str, str]] = set()
         self._last_message_id = 0
         self.add_user(DISPATCH, "dispatch@fleet.example", "Fleet Dispatch")
         self.add_user(DRIVER, "alex.driver@fleet.example", "Alex Driver")
@@ -228,6 +236,10 @@ class World:
             if wanted in (user.id.lower(), user.upn.lower()):
                 return user
         return None
+
+    @property
+    def domains(self) -> set[str]:
+        return {user.upn.rpartition("@")[2].lower() for user in self.users.values()}
 
     def chat(self, chat_id: str) -> Chat:
         if chat_id not in self.chats:

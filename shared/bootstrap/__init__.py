@@ -5,6 +5,7 @@ works. Nothing is imported before it is needed, so that a cold start pays for wh
 """
 
 from shared.bootstrap.engine import (
+    blobs,
     control,
     database,
     handler_for,
@@ -38,6 +39,7 @@ from shared.bootstrap.graph import (
 )
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
+from shared.bootstrap.services import delivery_failures
 from shared.bootstrap.watching import reconciler, subscription_records, upkeep_timer, watched_resources
 from shared.bootstrap.ways_in import (
     admin_access,
@@ -54,11 +56,13 @@ __all__ = [
     "admin_access",
     "application",
     "application_client",
+    "blobs",
     "bot",
     "built",
     "client_states",
     "control",
     "database",
+    "delivery_failures",
     "encryption_certificates",
     "graph_session",
     "handler_for",

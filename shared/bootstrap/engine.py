@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from shared.postgres.sealer import Sealer
     from shared.postgres.store import PostgresStore
     from shared.sealing import KeyRing
+    from shared.storage.blobs import StorageBlobs
     from shared.storage.queues import StorageQueues
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,25 @@ def queues() -> StorageQueues:
     from shared.storage.identity import ManagedIdentity
 
     return StorageQueues(settings.service_uri or "", ManagedIdentity(settings.client_id))
+
+
+@once
+def blobs() -> StorageBlobs:
+    """Where attachments are read from. Raises RejectedError when no blob storage is set."""
+    from shared.engine.errors import RejectedError
+    from shared.settings import BlobSettings
+    from shared.storage.blobs import StorageBlobs
+
+    settings = load_settings(BlobSettings)
+    if settings.connection_string is not None:
+        return StorageBlobs(settings.connection_string.get_secret_value(), settings.containers)
+    if settings.service_uri is None:
+        raise RejectedError(
+            "no blob storage is set: set BlobStorage or BlobStorage__blobServiceUri, then redrive the job"
+        )
+    from shared.storage.identity import ManagedIdentity
+
+    return StorageBlobs(settings.service_uri, settings.containers, ManagedIdentity(settings.client_id))
 
 
 @once

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.graph.session import GraphSession
     from shared.graph.teams import TeamsClient
     from shared.graph.token_cache import CacheCipher
+    from shared.graph.uploads import UploadClient, UploadUrls
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
     from shared.postgres.token_cache import PostgresTokenCache
@@ -59,6 +60,21 @@ def mail() -> MailClient:
     from shared.graph.mail import MailClient
 
     return MailClient(application_client())
+
+
+@once
+def uploads() -> UploadClient:
+    from shared.graph.uploads import UploadClient
+    from shared.settings import GraphSettings
+
+    return UploadClient(graph_session(), load_settings(GraphSettings).base_url)
+
+
+@once
+def upload_urls() -> UploadUrls:
+    from shared.graph.uploads import UploadUrls
+
+    return UploadUrls(key_ring())
 
 
 @once

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shared.bootstrap.engine import database
-from shared.bootstrap.graph import activity_feed, bot, mail, teams, teams_as, teams_routes, workflows
-from shared.bootstrap.once import load_settings
+from shared.bootstrap.engine import blobs, database
+from shared.bootstrap.graph import (
+    activity_feed,
+    bot,
+    mail,
+    teams,
+    teams_as,
+    teams_routes,
+    upload_urls,
+    uploads,
+    workflows,
+)
+from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.outgoing import default_channels, notification_channels
 from shared.bootstrap.watching import reconciler, subscription_records
 
@@ -16,12 +26,22 @@ if TYPE_CHECKING:
     from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
+    from shared.graph.uploads import UploadClient, UploadUrls
     from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.reconciler import Reconciler
-    from shared.handlers.services import Alerts, CommunicationLog, Operator
+    from shared.handlers.services import Alerts, Blobs, CommunicationLog, Operator
     from shared.handlers.subscriptions import LifecycleRecords
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
+    from shared.postgres.delivery_failures import PostgresDeliveryFailures
+
+
+@once
+def delivery_failures() -> PostgresDeliveryFailures:
+    """What non-delivery reports have said of mails."""
+    from shared.postgres.delivery_failures import PostgresDeliveryFailures
+
+    return PostgresDeliveryFailures(database())
 
 
 class HandlerServices:
@@ -53,6 +73,22 @@ class HandlerServices:
     @property
     def activity_feed(self) -> ActivityClient:
         return activity_feed()
+
+    @property
+    def uploads(self) -> UploadClient:
+        return uploads()
+
+    @property
+    def upload_urls(self) -> UploadUrls:
+        return upload_urls()
+
+    @property
+    def blobs(self) -> Blobs:
+        return blobs()
+
+    @property
+    def delivery_failures(self) -> PostgresDeliveryFailures:
+        return delivery_failures()
 
     @property
     def communications(self) -> CommunicationLog:

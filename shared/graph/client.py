@@ -113,6 +113,11 @@ class GraphClient:
             self._guard(following)
         return items(page), following
 
+    def content(self, template: str, *, at_most: int, prefer: Sequence[str] = (), **segments: str) -> bytes:
+        """The first `at_most` bytes of what is no JSON (a $value). Raises GraphFailure."""
+        _, response = self._checked(self._request("GET", template, segments, None, prefer), 200)
+        return response.content[:at_most]
+
     def _request(
         self,
         method: str,
@@ -133,6 +138,11 @@ class GraphClient:
             raise LinkRefused(f"a link of the answer leads to {parts.scheme}://{parts.hostname}, not to Graph")
 
     def _answer(self, request: _Request, expect: int | tuple[int, ...]) -> dict[str, Any]:
+        call, response = self._checked(request, expect)
+        return {} if expect in (202, 204) else _json(response, call)
+
+    def _checked(self, request: _Request, expect: int | tuple[int, ...]) -> tuple[GraphCall, requests.Response]:
+        """Send it, once more with another token after a 401; raises for any answer but the one that is due."""
         token = self._tokens.token()
         call, response = self._send(request, token)
         if response.status_code == 401:
@@ -142,7 +152,7 @@ class GraphClient:
             raise error_of(response, call)
         if response.status_code not in (expect if isinstance(expect, tuple) else (expect,)):
             raise AnswerLost(f"{call} answered {response.status_code}, where {expect} was due", call=call)
-        return {} if expect in (202, 204) else _json(response, call)
+        return call, response
 
     def _send(self, request: _Request, token: str) -> tuple[GraphCall, requests.Response]:
         call = GraphCall(request.method, request.template, str(uuid.uuid4()), peer=self._peer)

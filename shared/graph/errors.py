@@ -9,7 +9,8 @@ GraphFailure                  every failure; `.call` names the request, `.retry_
 │   ├── TokenUnavailable      the authority is away or throttles: later
 │   ├── TokenRefused          a wrong or expired credential or setting: `.remedy`
 │   └── SignInRequired        the delegated account must sign in again: `.account`, `.remedy`
-└── LinkRefused               a link that leads off Graph's host: it was not followed
+├── LinkRefused               a link that leads off Graph's host: it was not followed
+└── UploadGone                an upload session has ended: whole, cancelled or out of time
 """
 
 from __future__ import annotations
@@ -132,3 +133,7 @@ class SignInRequired(TokenFailure):
 
 class LinkRefused(GraphFailure):
     """A link in an answer leads off Graph's own host."""
+
+
+class UploadGone(GraphFailure):
+    """There is no such upload session (any more): look whether the file is there, and begin anew if not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from shared.engine.enqueue import Producer
@@ -37,8 +38,8 @@ def receipt(made: Enqueued) -> dict[str, Any]:
     return {"id": str(made.id), "created": made.created, **replaced}
 
 
-def describe(job: JobRecord) -> dict[str, Any]:
-    """A job as the API shows it."""
+def describe(job: JobRecord, delivery_failures: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A job as the API shows it, with whom its mail did not reach."""
     return {
         "id": str(job.id),
         "queue": job.queue,
@@ -64,6 +65,7 @@ def describe(job: JobRecord) -> dict[str, Any]:
         "errorMessage": job.error_message,
         "payload": job.payload,
         "result": job.result,
+        "deliveryFailures": list(delivery_failures),
         "attempts": [
             {
                 "number": attempt.number,

@@ -28,6 +28,7 @@ from shared.handlers.inbound import (
     segment,
     sortable,
 )
+from shared.handlers.non_delivery import NonDelivery
 from shared.handlers.payload_fields import text_of
 from shared.handlers.services import AttachmentRecord, Communication, CommunicationLog, Services
 
@@ -56,9 +57,10 @@ class MailReference(NotificationReference):
 class OutlookInbound:
     """The handler of `outlook-inbound`."""
 
-    def __init__(self, mail: MailClient, log: CommunicationLog) -> None:
+    def __init__(self, mail: MailClient, log: CommunicationLog, non_delivery: NonDelivery) -> None:
         self._mail = mail
         self._log = log
+        self._non_delivery = non_delivery
 
     def __call__(self, job: Job, payload: MailReference, context: Context) -> Completed:
         user, message_id = address(payload.resource)
@@ -72,6 +74,7 @@ class OutlookInbound:
                 return Completed({"outcome": "ignored", "message_type": "draft"})
             if self._is_own(user, message):
                 return Completed({"outcome": "own"})
+            self._non_delivery.take_in(user, message)
             if _may_have_attachments(message):
                 attachments = self._mail.attachments(user, text_of(message.get("id")) or message_id)
         is_new = self._log.record(_communication(job, user, message_id, message, attachments))
@@ -98,7 +101,8 @@ class OutlookInbound:
 
 def build(services: Services) -> Handler:
     """The handler, from what bootstrap has built."""
-    return OutlookInbound(services.mail, services.communications)
+    non_delivery = NonDelivery(services.mail, services.delivery_failures)
+    return OutlookInbound(services.mail, services.communications, non_delivery)
 
 
 def address(resource: str) -> tuple[str, str]:

@@ -73,11 +73,11 @@ QUEUES = _declare(
     QueueSpec(
         "outlook-outbound",
         "high",
-        payload="shared.handlers.outlook_outbound:Mail",
+        payload="shared.handlers.mail_payload:Mail",
         build="shared.handlers.outlook_outbound:build",
         sealed=True,
         limits=replace(OUTLOOK, key_rate=Rate(30, timedelta(minutes=1)), key_concurrency=4, job_cost=3),
-        limit_key=LimitKey("mailbox", (("from",), ("from.address",))),
+        limit_key=LimitKey("mailbox", (("from",), ("from.sender",), ("from.address",))),
     ),
     QueueSpec(
         "notifications",

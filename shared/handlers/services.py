@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shared.graph.bot import BotClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
+    from shared.graph.uploads import UploadClient, UploadUrls
     from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.reconciler import Reconciler
     from shared.handlers.subscriptions import LifecycleRecords
@@ -127,6 +128,56 @@ class Operator:
     mail_to: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """A blob as it was when it was looked at; `size` in bytes."""
+
+    size: int
+    etag: str
+
+
+class Blobs(Protocol):
+    """Blob storage; a blob is named container/name. Raises RejectedError where there is none, or none that may be
+    read, and NetworkError where it cannot be had now."""
+
+    def facts(self, blob: str) -> BlobFacts: ...
+
+    def read(self, blob: str, facts: BlobFacts, at: int, size: int) -> bytes:
+        """A range; NetworkError too when the blob is no longer the one of `facts`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDelivery:
+    """One recipient that a mail did not reach. `status` is the enhanced status code (5.1.10)."""
+
+    recipient: str
+    status: str
+    diagnostic: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What a non-delivery report says: of which mail (its Message-ID; "": it does not say), and whom it did not reach.
+
+    `report_id` is the Message-ID of the report itself, `account` the mailbox that got it.
+    """
+
+    report_id: str
+    account: str
+    reported_at: datetime | None
+    message_id: str
+    failures: Sequence[FailedDelivery]
+
+
+class DeliveryFailures(Protocol):
+    """Keeps what non-delivery reports say; a report twice is one."""
+
+    def record(self, report: DeliveryReport) -> int:
+        """Keep it, whether or not its mail is known yet; how many failures were new."""
+        ...
+
+
 class Services(Protocol):
     """Lazily built by bootstrap; reading a property may open connections."""
 
@@ -155,6 +206,20 @@ class Services(Protocol):
 
     @property
     def activity_feed(self) -> ActivityClient: ...
+
+    @property
+    def uploads(self) -> UploadClient: ...
+
+    @property
+    def upload_urls(self) -> UploadUrls: ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """Built on the first use of a blob: without its settings, mails without blobs are sent all the same."""
+        ...
+
+    @property
+    def delivery_failures(self) -> DeliveryFailures: ...
 
     @property
     def communications(self) -> CommunicationLog: ...

@@ -48,7 +48,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.handlers": ("shared.handlers", "shared.engine", "shared.graph", "shared.outgoing"),
     "shared.monitoring": ("shared.monitoring", "shared.engine", "shared.settings_errors"),
     "shared.postgres": ("shared.postgres", "shared.engine", "shared.handlers", "shared.graph", "shared.sealing"),
-    "shared.storage": ("shared.storage", "shared.engine"),
+    "shared.storage": ("shared.storage", "shared.engine", "shared.handlers.services"),
 }
 #: Libraries that only their adapters know.
 ONLY_IN: dict[str, tuple[str, ...]] = {

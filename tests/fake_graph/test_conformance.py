@@ -46,6 +46,8 @@ def mail_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}")
     app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}/$value")
     app.call("DELETE", f"{MESSAGES}/{draft}/attachments/{attachments[1]['id']}")
+    item = {"attachmentType": "file", "name": "b.bin", "size": 3_000_000, "contentType": "text/plain"}
+    app.post(f"{MESSAGES}/{draft}/attachments/createUploadSession", {"AttachmentItem": item})
     app.call("PATCH", f"{MESSAGES}/{draft}", {"subject": "t"})
     app.post(f"{MESSAGES}/{draft}/send")
     app.post(f"/users/{DISPATCH}/sendMail", {"message": message, "saveToSentItems": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ from local.fake_graph.state import CLIENT, SECRET, TENANT
 from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
-from shared.engine.job import Attempt, Completed, Dead, ErrorClass, Job
+from shared.engine.errors import LimitReachedError, NetworkError, RejectedError
+from shared.engine.job import Attempt, Completed, Dead, Deferred, ErrorClass, Job
 from shared.graph.activity import ActivityClient
 from shared.graph.auth import Application, AppTokens, DelegatedTokens, sign_in
 from shared.graph.bot import BOT_SCOPES, BotClient
@@ -28,8 +30,11 @@ from shared.graph.session import GraphSession
 from shared.graph.subscriptions import SubscriptionClient
 from shared.graph.teams import TeamsClient
 from shared.graph.token_cache import CacheCipher, StoredCache
+from shared.graph.uploads import UploadClient, UploadUrls
 from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
-from shared.handlers.services import Communication
+from shared.handlers.mail_attachments import MailAttachments
+from shared.handlers.non_delivery import NonDelivery
+from shared.handlers.services import BlobFacts, Communication, DeliveryReport
 from shared.handlers.teams_routes import Routes
 from shared.outgoing.workflows import WorkflowClient
 from shared.sealing import KeyRing, Sealed
@@ -114,6 +119,37 @@ class MemoryLog:
         return next(iter(self.rows.values()))
 
 
+class MemoryBlobs:
+    """Blobs in memory; `reads` are the ranges that were read."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.reads: list[tuple[int, int]] = []
+
+    def facts(self, blob: str) -> BlobFacts:
+        if blob not in self.contents:
+            raise RejectedError(f"there is no blob {blob}")
+        return BlobFacts(len(self.contents[blob]), str(hash(self.contents[blob])))
+
+    def read(self, blob: str, facts: BlobFacts, at: int, size: int) -> bytes:
+        if self.facts(blob) != facts:
+            raise NetworkError(f"the blob {blob} was changed while it was read")
+        self.reads.append((at, size))
+        return self.contents[blob][at : at + size]
+
+
+class MemoryFailures:
+    """DeliveryFailures in memory."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, DeliveryReport] = {}
+
+    def record(self, report: DeliveryReport) -> int:
+        new = 0 if report.report_id in self.reports else len(report.failures)
+        self.reports[report.report_id] = report
+        return new
+
+
 @dataclass
 class Run:
     """How a job went: its ended attempts, and its result or the failure that it died of."""
@@ -124,10 +160,15 @@ class Run:
     dead: Dead | None = None
     delays: list[timedelta] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    deferrals: int = 0
+
+    @property
+    def saved(self) -> dict[str, Any] | None:
+        return self.job.progress
 
     def save(self, progress: dict[str, Any]) -> bool:
         """What a handler keeps for the next attempt."""
-        self.job = replace(self.job, progress=progress)
+        self.job = replace(self.job, progress=json.loads(json.dumps(progress)))
         return True
 
     @property
@@ -154,6 +195,12 @@ class Wired:
     activity_feed: ActivityClient
     teams_routes: Routes = field(default_factory=lambda: Routes(workflows=frozenset({"alerts"}), accounts=(SERVICE,)))
     service_account = SERVICE
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    failures: MemoryFailures = field(default_factory=MemoryFailures)
+    #: Every so-manieth time that a handler asks for permits it gets none; None: never.
+    refuse_every: int | None = None
+    asked: int = 0
+    permits: int = 0
 
     @property
     def communications(self) -> MemoryLog:
@@ -168,10 +215,20 @@ class Wired:
             case "teams-outbound":
                 return teams_outbound.TeamsOutbound(self)
             case "outlook-outbound":
-                return outlook_outbound.OutlookOutbound(self.mail, self.log)
+                uploads = UploadClient(self.session, self.graph.graph_url)
+                urls = UploadUrls(KeyRing(KEY))
+                attachments = MailAttachments(self.mail, uploads, urls, lambda: self.blobs)
+                return outlook_outbound.OutlookOutbound(self.mail, attachments, self.log)
             case "teams-inbound":
                 return teams_inbound.TeamsInbound(self.teams, self.log)
-        return outlook_inbound.OutlookInbound(self.mail, self.log)
+        return outlook_inbound.OutlookInbound(self.mail, self.log, NonDelivery(self.mail, self.failures))
+
+    def _permit(self, n: int) -> timedelta | None:
+        self.asked += 1
+        if self.refuse_every is not None and self.asked % self.refuse_every == 0:
+            return timedelta(seconds=1)
+        self.permits += n
+        return None
 
     def run(
         self, queue: str, payload: Any, between: Callable[[], None] | None = None, redrive_of: Job | None = None
@@ -181,13 +238,15 @@ class Wired:
         if redrive_of is not None:
             job = replace(job, redrive_of=redrive_of.effect_id, inherited_effect_since=redrive_of.effect_since)
         run = Run(job)
-        for _ in range(20):
-            started, context = datetime.now(UTC), Context(saver=run.save)
+        for _ in range(60):
+            started, context = datetime.now(UTC), Context(saver=run.save, permits=self._permit)
             try:
                 done = self.handler(queue)(run.job, payload, context)
             except Killed:
                 self.session.kill_at = self.log.kill = None
                 self._ended(run, started, ErrorClass.WORKER_LOST, {})
+            except LimitReachedError:
+                run.deferrals += 1
             except Exception as error:  # noqa: BLE001 - as the worker does
                 failure = classify(error)
                 outcome = decide(run.job, failure, Random(1))
@@ -197,6 +256,9 @@ class Wired:
                 run.delays.append(outcome.delay)
                 self._ended(run, started, failure.error_class, context.details | failure.details)
             else:
+                if isinstance(done, Deferred):
+                    run.deferrals += 1
+                    continue
                 assert isinstance(done, Completed)
                 run.result, run.details = done.result, context.details
                 return run

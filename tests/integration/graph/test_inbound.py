@@ -12,8 +12,8 @@ from shared.graph.auth import DelegatedTokens
 from shared.graph.client import GraphClient
 from shared.graph.teams import TeamsClient
 from shared.graph.token_cache import CacheCipher
+from shared.handlers.mail_payload import Mail
 from shared.handlers.outlook_inbound import MailReference
-from shared.handlers.outlook_outbound import Mail
 from shared.handlers.teams_inbound import ChatMessageReference
 from shared.handlers.teams_payload import TeamsMessage
 from shared.sealing import KeyRing

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from shared.engine.job import ErrorClass
-from shared.handlers.outlook_outbound import Mail
+from shared.handlers.mail_payload import Mail
 from tests.integration.graph.conftest import DISPATCH, DRIVER, Wired, base64_of
 
 BIG = base64_of(b"x" * 1_200_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +20,7 @@ from shared.engine.memory import MemoryStore, MemoryTransport
 from shared.engine.messages import read_job
 from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
+from shared.postgres.delivery_failures import DeliveryFailureRow
 from tests.unit.functions.requests import assert_problem, document, request
 
 KEY, PREVIOUS = "k" * 40, "p" * 40
@@ -27,11 +28,22 @@ JSON = {"content-type": "application/json", KEY_HEADER: KEY}
 CHAT = {"chatId": "19:dispatch@thread.v2", "content": "on my way"}
 
 
+class Failures:
+    """What reports have said, by job id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[DeliveryFailureRow]] = {}
+
+    def of_job(self, job_id: UUID) -> list[DeliveryFailureRow]:
+        return self.rows.get(str(job_id), [])
+
+
 @pytest.fixture
 def store(built: dict[str, Any]) -> MemoryStore:
     closed = {name: spec.closed for name, spec in QUEUES.items() if spec.closed}
     built["store"] = store = MemoryStore(list(QUEUES), closed)
     built["producer"] = Producer(store, MemoryTransport(), QUEUES, parse_payload)
+    built["delivery_failures"] = Failures()
     built["admin_access"] = AdminAccess(KEY, PREVIOUS)
     return store
 
@@ -196,7 +208,21 @@ def test_a_job_is_shown_with_its_state_and_attempts(store: MemoryStore) -> None:
     job_id = document(post({"payload": CHAT}))["id"]
     shown = document(get(job_id))
     assert (shown["id"], shown["state"], shown["queue"]) == (job_id, "ready", "teams-outbound")
-    assert (shown["payload"], shown["attempts"]) == (CHAT, [])
+    assert (shown["payload"], shown["attempts"], shown["deliveryFailures"]) == (CHAT, [], [])
+
+
+def test_a_job_shows_whom_its_mail_did_not_reach(store: MemoryStore, built: dict[str, Any]) -> None:
+    job_id = document(post({"payload": CHAT}))["id"]
+    reported = datetime(2026, 3, 1, tzinfo=UTC)
+    built["delivery_failures"].rows[job_id] = [DeliveryFailureRow("a@x.example", "5.1.10", "550 gone", reported)]
+    assert document(get(job_id))["deliveryFailures"] == [
+        {
+            "recipient": "a@x.example",
+            "status": "5.1.10",
+            "diagnostic": "550 gone",
+            "reportedAt": "2026-03-01T00:00:00+00:00",
+        }
+    ]
 
 
 def test_every_option_of_a_job_can_be_posted_and_is_shown(store: MemoryStore) -> None:

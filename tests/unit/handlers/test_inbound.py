@@ -62,9 +62,14 @@ class Log:
         return False
 
 
+class NoReports:
+    def take_in(self, user: str, message: dict[str, Any]) -> int:
+        return 0
+
+
 def take_in(message: dict[str, Any], attachments: list[dict[str, Any]]) -> Communication:
     log = Log()
-    handler = OutlookInbound(Mailbox(message, attachments), log)  # type: ignore[arg-type]
+    handler = OutlookInbound(Mailbox(message, attachments), log, NoReports())  # type: ignore[arg-type]
     job = Job(UUID(int=1), "outlook-inbound", "", 1, 5, uuid4())
     handler(job, MailReference.model_validate({"resource": "users/u/messages/m"}), Context())
     (row,) = log.rows
