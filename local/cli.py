@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -55,6 +56,8 @@ class Scenario(StrEnum):
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 #: For commands that hand their arguments on as they are, `--help` too.
+#: Options of the tests that say which PostgreSQL they work on: docs/reference/testing.md.
+WAYS_TO_POSTGRES = ("--through", "--postgres")
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
@@ -99,16 +102,29 @@ def demo(
 def test(context: typer.Context) -> None:
     """Run the tests; arguments go to pytest.
 
-    Without arguments all of them: two at a time, but those that measure the running system one at a time.
+    Without arguments, or with none but another way to PostgreSQL, all of them: two at a time, but those that measure
+    the running system one at a time.
     """
     install_tools()
     pytest = [sys.executable, "-m", "pytest"]
-    if context.args:
+    if not _is_only_a_way(context.args):
         _replace([*pytest, *context.args])
     apart = ("tests/acceptance", "tests/docs")
-    together = ["tests", "-n", "2", *(f"--ignore={folder}" for folder in apart)]
-    codes = [subprocess.run([*pytest, *arguments], cwd=ROOT).returncode for arguments in (together, apart)]
+    together = ("tests", "-n", "2", *(f"--ignore={folder}" for folder in apart))
+    codes = [
+        subprocess.run([*pytest, *arguments, *context.args], cwd=ROOT).returncode for arguments in (together, apart)
+    ]
     raise typer.Exit(max(codes, key=abs))
+
+
+def _is_only_a_way(arguments: Sequence[str]) -> bool:
+    """Whether they are none but `--through pgbouncer` and `--postgres FOLDER`."""
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
+        if name not in WAYS_TO_POSTGRES or not (value or next(rest, "")):
+            return False
+    return True
 
 
 @app.command()

@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from typer.testing import CliRunner
 
+from local import cli
 from local.process import wait_until
 from local.state import State
 
@@ -60,6 +63,42 @@ def test_an_unknown_command_is_an_error() -> None:
 def test_exit_codes_and_arguments_pass_through() -> None:
     done = run("python", "-c", "import sys; print(sys.argv[1:]); sys.exit(7)", "--help", "-f")
     assert (done.returncode, done.stdout) == (7, "['--help', '-f']\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        ((), ["tests -n 2 --ignore=tests/acceptance --ignore=tests/docs", "tests/acceptance tests/docs"]),
+        (
+            ("--through", "pgbouncer", "--postgres=/opt/15/bin"),
+            [
+                "tests -n 2 --ignore=tests/acceptance --ignore=tests/docs --through pgbouncer --postgres=/opt/15/bin",
+                "tests/acceptance tests/docs --through pgbouncer --postgres=/opt/15/bin",
+            ],
+        ),
+        (("--through", "pgbouncer", "tests/contract"), ["--through pgbouncer tests/contract"]),
+        (("-k", "lanes"), ["-k lanes"]),
+        (("--through",), ["--through"]),
+    ],
+)
+def test_the_whole_suite_runs_unless_something_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], runs: list[str]
+) -> None:
+    ran: list[str] = []
+
+    def record(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(" ".join(command[3:]))  # without python -m pytest
+        return subprocess.CompletedProcess([], 1)
+
+    def replace(command: Sequence[str]) -> NoReturn:
+        record(command)
+        raise SystemExit(1)
+
+    monkeypatch.setattr(cli, "install_tools", lambda: None)
+    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.setattr(cli, "_replace", replace)
+    assert CliRunner().invoke(cli.app, ["test", *arguments]).exit_code == 1
+    assert ran == runs
 
 
 def test_paths_are_those_of_the_caller(tmp_path: Path) -> None:
