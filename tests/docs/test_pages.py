@@ -63,6 +63,15 @@ def test_the_list_of_queues_is_the_registrys() -> None:
     assert documented == declared, "docs/reference/queues.md has a row too many, or another order than the registry"
 
 
+def test_the_list_of_tables_is_the_schemas(sql: psycopg.Connection) -> None:
+    documented = [one for cells in table(ARCHITECTURE, "Tables") for one in re.findall(r"`(\w+)`", cells[0])]
+    rows = sql.execute(
+        "select relname from pg_class where relnamespace = 'queue'::regnamespace and relkind in ('r', 'p')"
+        " and not relispartition"
+    )
+    assert sorted(documented) == sorted(row[0] for row in rows)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_exist(page: Path) -> None:
     text = page.read_text("utf-8")
