@@ -43,6 +43,15 @@ def run_schedules(timer: func.TimerRequest) -> None:
     _take_turn(timer, "schedules", timedelta(minutes=5), bootstrap.scheduler().run)
 
 
+@bp.function_name("watch_identities")
+@bp.timer_trigger(arg_name="timer", schedule="30 * * * * *", run_on_startup=False, use_monitor=False)
+def watch_identities(timer: func.TimerRequest) -> None:
+    """Lets jobs go on whose sign-in or credential works again, and warns of a certificate that ends soon."""
+    from shared import bootstrap
+
+    _take_turn(timer, "identities", timedelta(minutes=2), bootstrap.identity_watch().run)
+
+
 @bp.function_name("maintain_partitions")
 @bp.timer_trigger(arg_name="timer", schedule="0 7 * * * *", run_on_startup=False, use_monitor=True)
 def maintain_partitions(timer: func.TimerRequest) -> None:

@@ -34,7 +34,7 @@ Fleet Queue: the message queue of a fleet management system, on this machine.
   ./dev logs [-f] [NAME]              the logs of `up`: host, graph, azurite, postgres
   ./dev psql [psql arguments]         a database shell (while `up` runs)
   ./dev env                           the settings of what runs, for: eval "$(./dev env)"
-  ./dev sign-in                       sign the Teams service account in (device code)
+  ./dev sign-in [--account NAME] [--browser]  sign a service account in (by a code, or in a browser here)
   ./dev reseal                        seal with the current ENCRYPTION_KEY what another key, or none, seals
   ./dev migrate                       bring the database of DATABASE_URL, or of `up`, up to date
   ./dev reset [--yes]                 stop, and remove the local data
@@ -245,13 +245,16 @@ def reseal() -> None:
 
 
 @app.command("sign-in")
-def sign_in() -> None:
-    """Sign the service account in whose name Teams messages are sent."""
+def sign_in(
+    account: Annotated[str | None, typer.Option(help="Which service account; the first one by default.")] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="In a browser here, in place of a code.")] = False,
+) -> None:
+    """Sign a service account in, in whose name Teams messages are sent."""
     if "DATABASE_URL" not in os.environ:
         os.environ.update(_settings())
-    from shared import bootstrap
+    from shared.sign_in import main as run
 
-    bootstrap.sign_in()
+    raise typer.Exit(run([*(["--account", account] if account else []), *(["--browser"] if browser else [])]))
 
 
 # What the commands share

@@ -10,74 +10,26 @@ import base64
 import binascii
 import ipaddress
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
 from shared.engine.errors import Problem
-from shared.graph.notifications import SHORTEST_SECRET_BYTES
+from shared.graph_settings import GraphSettings
 from shared.handlers.teams_routes import Route, missing_workflows, parse_rules
+from shared.setting_types import (
+    Address,
+    Certificate,
+    EncryptionKey,
+    EncryptionKeys,
+    Group,
+    Key,
+    Secret,
+    listed,
+    web_address,
+)
 from shared.settings_errors import SettingsError
-
-ENCRYPTION_KEY_BYTES = 32
-
-
-def _resolved(value: Any) -> Any:
-    """Azure leaves a Key Vault reference as it is when it cannot resolve it; it must never pass for the secret."""
-    if isinstance(value, str) and value.startswith("@Microsoft.KeyVault"):
-        raise ValueError("the Key Vault reference was not resolved: check the vault's access and the secret's name")
-    return value
-
-
-def _long_enough(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value().encode()) < SHORTEST_SECRET_BYTES:
-        raise ValueError(f"it is shorter than {SHORTEST_SECRET_BYTES} bytes")
-    return value
-
-
-def _encryption_key(value: SecretStr) -> SecretStr:
-    try:
-        size = len(base64.b64decode(value.get_secret_value(), validate=True))
-    except (binascii.Error, ValueError):
-        raise ValueError("it is not base64") from None
-    if size != ENCRYPTION_KEY_BYTES:
-        raise ValueError(f"it holds {size} bytes, not {ENCRYPTION_KEY_BYTES}")
-    return value
-
-
-def _encryption_keys(value: SecretStr) -> SecretStr:
-    for number, key in enumerate(_listed(value), 1):
-        try:
-            _encryption_key(SecretStr(key))
-        except ValueError as error:
-            raise ValueError(f"key {number}: {error}") from None
-    return value
-
-
-def _listed(value: SecretStr) -> list[str]:
-    return [part.strip() for part in value.get_secret_value().split(",")]
-
-
-def _user_names(value: Any) -> Any:
-    """User names out of a text with commas."""
-    if not isinstance(value, str):
-        return value
-    names = [name.strip() for name in value.split(",")]
-    if any(name.count("@") != 1 or " " in name for name in names):
-        raise ValueError("each name must be a user name like queue@fleet.example")
-    if len({name.lower() for name in names}) < len(names):
-        raise ValueError("it names an account twice")
-    return tuple(names)
 
 
 def _sender_rules(value: str) -> str:
@@ -96,41 +48,6 @@ def _workflow_addresses(value: SecretStr) -> SecretStr:
         if not name.strip() or not address.startswith("https://") or any(one <= " " for one in address):
             raise ValueError(f'"{name[:80]}" needs an address that begins with https://, without spaces')
     return value
-
-
-def _web_address(value: str) -> str:
-    if not value.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        raise ValueError("it must begin with https://")
-    return value.rstrip("/")
-
-
-def _certificate(value: SecretStr) -> SecretStr:
-    from shared.graph.rich import read_certificate
-
-    read_certificate(value.get_secret_value())
-    return value
-
-
-Secret = Annotated[SecretStr, BeforeValidator(_resolved)]
-Key = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_long_enough)]
-EncryptionKey = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_key)]
-Certificate = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_certificate)]
-EncryptionKeys = Annotated[SecretStr, BeforeValidator(_resolved), AfterValidator(_encryption_keys)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_user_names)]
-Address = Annotated[str, AfterValidator(_web_address)]
-
-
-class Group(BaseSettings):
-    """Settings that are needed together; an empty variable counts as one that is not set."""
-
-    model_config = SettingsConfigDict(
-        case_sensitive=True, env_ignore_empty=True, extra="ignore", frozen=True, str_strip_whitespace=True
-    )
-
-    def secrets(self) -> list[str]:
-        """The secret values, for the logs to hide."""
-        values: Mapping[str, Any] = dict(self)
-        return [value.get_secret_value() for value in values.values() if isinstance(value, SecretStr)]
 
 
 class DatabaseSettings(Group):
@@ -252,35 +169,6 @@ class AdminSettings(Group):
     )
 
 
-class GraphSettings(Group):
-    """The application in Microsoft 365."""
-
-    tenant_id: str = Field(alias="GRAPH_TENANT_ID", description="the tenant's id (Entra admin centre, Overview)")
-    client_id: str = Field(alias="GRAPH_CLIENT_ID", description="the app registration's application (client) id")
-    client_secret: Secret = Field(
-        alias="GRAPH_CLIENT_SECRET",
-        description="the value (not the id) of a client secret of the app registration",
-    )
-    base_url: Address = Field(
-        "https://graph.microsoft.com/v1.0",
-        alias="GRAPH_BASE_URL",
-        description="address of Graph; default https://graph.microsoft.com/v1.0",
-    )
-    authority: Address = Field(
-        "https://login.microsoftonline.com",
-        alias="GRAPH_AUTHORITY",
-        description="address of the authority; default https://login.microsoftonline.com",
-    )
-    ca_file: str | None = Field(
-        None, alias="GRAPH_CA_FILE", description="file of certificates to trust in place of the usual ones"
-    )
-    service_accounts: Names = Field(
-        (),
-        alias="GRAPH_SERVICE_ACCOUNT",
-        description="user names of the accounts that post to Teams, separated by commas; the first is the default",
-    )
-
-
 class TeamsSettings(Group):
     """Who sends Teams messages; without any of it, the first service account does."""
 
@@ -390,7 +278,7 @@ class EncryptionSettings(Group):
     @property
     def keys(self) -> list[str]:
         """All keys in base64, the current one first."""
-        return [self.key.get_secret_value(), *(_listed(self.previous_keys) if self.previous_keys else ())]
+        return [self.key.get_secret_value(), *(listed(self.previous_keys) if self.previous_keys else ())]
 
     def secrets(self) -> list[str]:
         return self.keys
@@ -449,7 +337,7 @@ def _endpoint(name: str, entry: Any) -> tuple[str, tuple[bytes, ...]]:
     if not isinstance(entry["url"], str) or not isinstance(entry["secret"], str):
         raise ValueError(f"endpoint {name}: url and secret must be texts")
     try:
-        url = _web_address(entry["url"])
+        url = web_address(entry["url"])
     except ValueError as error:
         raise ValueError(f"endpoint {name}: url: {error}") from None
     keys = tuple(_webhook_key(name, text) for text in entry["secret"].split())
@@ -577,6 +465,6 @@ def _problems(group: type[Group], error: ValidationError) -> list[Problem]:
         if entry["loc"]:
             name = str(entry["loc"][0])
             found.append(Problem(name, f"{reason}; {remedies[name]}"))
-        else:  # of several variables together: the text begins with the one to change
-            found.append(Problem(*reason.split(": ", 1)))
+        else:  # of several variables together: each line begins with the one to change
+            found += [Problem(*line.split(": ", 1)) for line in reason.splitlines()]
     return found

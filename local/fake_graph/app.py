@@ -142,7 +142,7 @@ class FakeGraphApp:
         elif peer is not None:
             answer = peer.answer(call)
         else:
-            answer = self.authority.answer(request.method, path, form or {}, headers)
+            answer = self.authority.answer(request.method, path, query, form or {}, headers)
         if fault is not None and fault.kind == "lose-answer":
             self.journal.close(entry, answer, "lost")
             return None
@@ -240,7 +240,8 @@ class FakeGraphApp:
         if allowed and not token.scopes.intersection(allowed):
             code = "ErrorAccessDenied" if operation.template.startswith("/users") else "Forbidden"
             text = f"Missing scope permissions on the request. API requires one of '{', '.join(allowed)}'."
-            raise GraphError(403, code, text, violation=True)
+            # Where nothing at all is granted, that is the tenant's doing and no client's mistake.
+            raise GraphError(403, code, text, violation=bool(token.scopes))
 
     def _challenge(self, required: int) -> GraphError:
         claims = {"access_token": {"nbf": {"essential": True, "value": str(required)}}}

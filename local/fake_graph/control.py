@@ -7,13 +7,12 @@ import binascii
 import inspect
 import json
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from local.fake_graph import chat_changes, chat_form, mail, mime, teams
+from local.fake_graph import chat_changes, chat_form, control_identity, mail, mime, teams
 from local.fake_graph import message_form as form
 from local.fake_graph.call import Answer, GraphError, Json
 from local.fake_graph.delivery import Demand
@@ -72,13 +71,16 @@ class Control:
                 ("GET", "push-notices", lambda _: app.hubs.notices),
                 ("GET", "received/(?P<name>.+)", lambda _, name: app.receivers.received.get(name, [])),
                 ("POST", "limits", self._limits),
-                ("POST", "expire-tokens", self._expire_tokens),
-                ("POST", "revoke-sessions", self._revoke_sessions),
                 ("POST", "transport", self._transport),
                 ("POST", "send-as", self._send_as),
                 ("POST", "undeliverable", self._undeliverable),
                 ("POST", "uploads", self._uploads),
             )
+        ]
+
+        self._routes += [
+            (method, re.compile(f"/_control/{path}"), handler)
+            for method, path, handler in control_identity.routes(app.world)
         ]
 
     @property
@@ -123,7 +125,7 @@ class Control:
 
     def _approve(self, body: Json) -> Json:
         user = self._world.user(body["user"])
-        self._app.authority.approve(body["user_code"], user)
+        self._app.authority.flows.approve(body["user_code"], user)
         return {"user": user.id}
 
     def _arrive_mail(self, body: Json) -> Json:
@@ -206,14 +208,6 @@ class Control:
     def _bot(self, body: Json) -> Json:
         self._world.without_bot = set(body.get("missingIn", []))
         self._world.bots_lose_markup = bool(body.get("losesMarkup", False))
-        return {}
-
-    def _expire_tokens(self, _: Json) -> Json:
-        self._world.tokens_valid_from = time.time()
-        return {}
-
-    def _revoke_sessions(self, _: Json) -> Json:
-        self._world.sessions_valid_from = self._world.tokens_valid_from = time.time()
         return {}
 
     def _transport(self, body: Json) -> Json:

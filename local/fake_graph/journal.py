@@ -20,10 +20,12 @@ _SECRET_FIELDS = (
     "access_token",
     "id_token",
     "device_code",
+    "code",
+    "code_verifier",
     "uploadUrl",
 )
 _SECRET_OPTIONS = ("authtoken",)
-_SECRET_HEADERS = ("cookie", "proxy-authorization")
+_SECRET_HEADERS = ("cookie", "proxy-authorization", "x-identity-header")
 
 
 class Journal:

@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from local.fake_graph.activity import ActivityFeeds
 from local.fake_graph.call import Json, not_found
+from local.fake_graph.registration import SECRET as SECRET
+from local.fake_graph.registration import Registration
 from local.fake_graph.rich import Publisher
 from local.fake_graph.uploads import Uploads
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT = "22222222-2222-4222-8222-222222222222"
-SECRET = "local-secret"
 DISPATCH = "aaaaaaaa-0000-4000-8000-000000000001"
 DRIVER = "aaaaaaaa-0000-4000-8000-000000000002"
 SERVICE_ACCOUNT = "aaaaaaaa-0000-4000-8000-000000000003"
@@ -181,15 +183,19 @@ class World:
         self.without_bot: set[str] = set()
         #: Whether Teams drops empty elements of bots' texts.
         self.bots_lose_markup = False
+        self.registration = Registration()
         self.device_codes: dict[str, Json] = {}
+        self.auth_codes: dict[str, Any] = {}
+        #: Who sits before the browser; None is whoever it is asked for.
+        self.browser_user: str | None = None
         #: Access tokens issued before this instant (seconds) are refused as expired.
         self.tokens_valid_from = 0.0
         #: nbf that a token of this subject must have been asked with, by subject.
         self.challenges: dict[str, int] = {}
         #: Seconds that a sent draft stays a draft before its transport.
         self.transport_seconds = 0.0
-        #: Refresh tokens issued before this instant (seconds) are refused as revoked.
-        self.sessions_valid_from = 0.0
+        #: Refresh tokens issued before this instant (seconds) are refused as revoked, by user.
+        self.sessions_valid_from: dict[str, float] = {}
         self.uploads = Uploads()
         #: Addresses that nothing reaches, with the code and text that their servers refuse it with.
         self.refused: dict[str, tuple[str, str]] = {}

@@ -24,18 +24,15 @@ from shared.bootstrap.engine import (
     store,
     worker,
 )
-from shared.bootstrap.graph import (
-    activity_feed,
+from shared.bootstrap.graph import activity_feed, application_client, bot, mail, teams, teams_as, workflows
+from shared.bootstrap.identity import (
     application,
-    application_client,
-    bot,
     graph_session,
-    mail,
+    identity_waits,
+    identity_watch,
     service_account_tokens,
+    service_accounts,
     sign_in,
-    teams,
-    teams_as,
-    workflows,
 )
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
@@ -68,6 +65,8 @@ __all__ = [
     "handler_for",
     "health",
     "heartbeat",
+    "identity_waits",
+    "identity_watch",
     "inbox",
     "intake",
     "key_ring",
@@ -87,6 +86,7 @@ __all__ = [
     "schedules",
     "sealer",
     "service_account_tokens",
+    "service_accounts",
     "sign_in",
     "stop",
     "store",

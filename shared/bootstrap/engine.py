@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from shared.bootstrap.once import built, load_settings, lock, once
-from shared.engine.errors import StoreUnavailableError
+from shared.engine.errors import ParkedError, StoreUnavailableError
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
@@ -142,7 +142,15 @@ def worker() -> Worker:
 
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
-        store(), producer(), handler_for, _parse_stored, _random(), worker_id, heartbeat(), on_missing_key=_miss_key
+        store(),
+        producer(),
+        handler_for,
+        _parse_stored,
+        _random(),
+        worker_id,
+        heartbeat(),
+        on_missing_key=_miss_key,
+        on_parked=_park,
     )
 
 
@@ -215,7 +223,7 @@ def partitions() -> Partitions:
 
 def reseal(say: Callable[[str], None]) -> Reseal:
     """A run of the re-encrypt command."""
-    from shared.bootstrap.graph import cache_cipher
+    from shared.bootstrap.identity import cache_cipher
     from shared.postgres.reseal import Reseal
 
     key_ring()  # without a key it says so here
@@ -271,6 +279,17 @@ def _database_tokens(identity: str) -> Callable[[], str]:
 
     credential = ManagedIdentity(None if identity == "system" else identity, DATABASE_RESOURCE)
     return lambda: credential.get_token().token
+
+
+def _park(job: Job, error: ParkedError) -> timedelta:
+    from shared.bootstrap.identity import identity_waits
+
+    try:
+        pause, _ = identity_waits().wait(job.id, error)
+    except StoreUnavailableError as away:
+        log.warning("parked_job.not_noted", extra={"job_id": str(job.id), "error": str(away)})
+        return SETTINGS_PAUSE
+    return pause
 
 
 def _random() -> Random:

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from shared.settings import Group
+    from shared.setting_types import Group
 
 T = TypeVar("T")
 G = TypeVar("G", bound="Group")

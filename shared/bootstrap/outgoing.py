@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from shared.bootstrap.graph import activity_feed, graph_session
+from shared.bootstrap.graph import activity_feed
+from shared.bootstrap.identity import graph_session
 from shared.bootstrap.once import load_settings, once
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ def public_session() -> PublicSession:
     """For addresses that come from settings."""
     from ipaddress import ip_network
 
+    from shared.graph_settings import GraphSettings
     from shared.outgoing.addresses import PublicAddresses
     from shared.outgoing.session import PublicSession
-    from shared.settings import GraphSettings, NotificationSettings
+    from shared.settings import NotificationSettings
 
     networks = load_settings(NotificationSettings).networks or ""
     allowed = [ip_network(text.strip()) for text in networks.split(",") if text.strip()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import database, producer, sealer, store
-from shared.bootstrap.graph import graph_session
+from shared.bootstrap.identity import graph_session
 from shared.bootstrap.once import load_settings, once
 from shared.engine.errors import MessageHeldError
 from shared.settings_errors import SettingsError
@@ -30,7 +30,7 @@ def encryption_certificates() -> EncryptionCertificates:
 @once
 def validation_tokens() -> ValidationTokens:
     from shared.graph.validation_tokens import SigningKeys, ValidationTokens
-    from shared.settings import GraphSettings
+    from shared.graph_settings import GraphSettings
 
     settings = load_settings(GraphSettings)
     return ValidationTokens(

@@ -17,6 +17,7 @@ from shared.bootstrap.graph import (
     uploads,
     workflows,
 )
+from shared.bootstrap.identity import service_accounts
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.outgoing import default_channels, notification_channels
 from shared.bootstrap.watching import reconciler, subscription_records
@@ -112,9 +113,7 @@ class HandlerServices:
 
     @property
     def service_account(self) -> str | None:
-        from shared.settings import GraphSettings
-
-        return next(iter(load_settings(GraphSettings).service_accounts), None)
+        return next(iter(service_accounts()), None)
 
     @property
     def reconciler(self) -> Reconciler:

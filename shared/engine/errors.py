@@ -12,6 +12,7 @@ FleetQueueError
 ├── ControlError            an order that cannot be carried out; nothing changed
 ├── LeaseLostError          another worker has the job now: stop, and settle nothing
 ├── LimitReachedError       no permit left for now: let it through, and the job is deferred
+├── ParkedError             what the job needs is missing: let it through, and the job is deferred until it is there
 ├── JobCancelledError       an operator cancelled the running job: stop; the attempt settles as cancelled
 └── JobError                raised by a handler to say how the attempt failed; `.error_class`
     ├── RateLimitedError (retry_after)   ├── NetworkError      ├── TimedOutError
@@ -87,6 +88,20 @@ class LimitReachedError(FleetQueueError):
     def __init__(self, message: str, wait: timedelta) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+class ParkedError(FleetQueueError):
+    """What the job needs (`needs`, by name) is not there, and no attempt could have done anything: let it through.
+
+    The job is deferred by `pause`, its attempt not counted. `urgent`: it takes a person, who does what `remedy` says.
+    """
+
+    def __init__(self, message: str, *, needs: str, remedy: str, urgent: bool, pause: timedelta) -> None:
+        super().__init__(message)
+        self.needs = needs
+        self.remedy = remedy
+        self.urgent = urgent
+        self.pause = pause
 
 
 class JobCancelledError(FleetQueueError):

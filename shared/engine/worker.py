@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 
-from shared.engine.backoff import asked_pause, decide
+from shared.engine.backoff import JITTER, asked_pause, decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
 from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
@@ -22,6 +22,7 @@ from shared.engine.errors import (
     JobError,
     LeaseLostError,
     LimitReachedError,
+    ParkedError,
     PayloadError,
     StoreUnavailableError,
 )
@@ -69,7 +70,11 @@ class Report:
 
 
 class Worker:
-    """Runs jobs; one for a process, used by many threads. `handler_for(queue)` builds the queue's handler."""
+    """Runs jobs; one for a process, used by many threads. `handler_for(queue)` builds the queue's handler.
+
+    `on_missing_key` hears of each job whose payload does not open, and `on_parked` of each that lacks what it needs:
+    it returns for how long the job is put off.
+    """
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Worker:
         worker_id: str,
         heartbeat: Heartbeat | None = None,
         on_missing_key: Callable[[str], None] | None = None,
+        on_parked: Callable[[Job, ParkedError], timedelta] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -91,6 +97,7 @@ class Worker:
         self._worker_id = worker_id
         self._heartbeat = heartbeat or Heartbeat(store)
         self._on_missing_key = on_missing_key
+        self._on_parked = on_parked
         self._monotonic = monotonic
         self._stopping = threading.Event()
 
@@ -205,6 +212,8 @@ class Worker:
             outcome = Cancelled()
         except LimitReachedError as error:
             outcome = Deferred(error.wait, str(error))
+        except ParkedError as error:
+            outcome = self._park(job, error)
         except PayloadError as error:
             outcome = Dead(Failure(ErrorClass.VALIDATION, str(error)))
         except Exception as error:
@@ -234,6 +243,12 @@ class Worker:
         if self._on_missing_key is not None:
             self._on_missing_key(unreadable.key_id)
         return Deferred(MISSING_KEY_PAUSE, unreadable.reason)
+
+    def _park(self, job: Job, error: ParkedError) -> Deferred:
+        """Put it off; `on_parked` tells whoever can help, calls the job back in time, and knows for how long."""
+        pause = self._on_parked(job, error) if self._on_parked is not None else error.pause
+        log.warning("job.parked", extra=_ids(job) | {"needs": error.needs, "error": str(error)})
+        return Deferred(pause * (1 + JITTER * self._random.random()), str(error))
 
     def _validate_follow_up(self, follow_up: NewJob) -> None:
         """A follow-up that cannot be stored is the handler's mistake, not this job's payload's."""

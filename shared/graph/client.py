@@ -17,6 +17,7 @@ import requests
 
 from shared.graph.errors import AnswerLost, GraphCall, LinkRefused
 from shared.graph.exchange import error_of, exchange
+from shared.graph.permissions import lacks_all_permissions
 from shared.graph.session import GraphSession
 
 #: Ids that stay the same when a mail moves between folders; asked for on every call that touches mail.
@@ -145,7 +146,7 @@ class GraphClient:
         """Send it, once more with another token after a 401; raises for any answer but the one that is due."""
         token = self._tokens.token()
         call, response = self._send(request, token)
-        if response.status_code == 401:
+        if response.status_code == 401 or (response.status_code == 403 and lacks_all_permissions(token)):
             token = self._tokens.token(refused=token, claims=_claims(response.headers))
             call, response = self._send(request, token)
         if not 200 <= response.status_code < 300:

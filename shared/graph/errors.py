@@ -8,7 +8,7 @@ GraphFailure                  every failure; `.call` names the request, `.retry_
 ├── TokenFailure              no token, so nothing was sent
 │   ├── TokenUnavailable      the authority is away or throttles: later
 │   ├── TokenRefused          a wrong or expired credential or setting: `.remedy`
-│   └── SignInRequired        the delegated account must sign in again: `.account`, `.remedy`
+│   └── SignInRequired        the service account must sign in again: `.identity`, `.remedy`
 ├── LinkRefused               a link that leads off Graph's host: it was not followed
 └── UploadGone                an upload session has ended: whole, cancelled or out of time
 """
@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from shared.graph.credentials import APPLICATION
 
 
 @dataclass(slots=True)
@@ -106,7 +108,14 @@ class AnswerLost(GraphFailure):
 
 
 class TokenFailure(GraphFailure):
-    """There is no token to call Graph with."""
+    """There is no token to call Graph with. `identity`: "application", or the service account that has none."""
+
+    def __init__(
+        self, message: str, *, identity: str = APPLICATION, remedy: str = "", retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.identity = identity
+        self.remedy = remedy
 
 
 class TokenUnavailable(TokenFailure):
@@ -116,19 +125,17 @@ class TokenUnavailable(TokenFailure):
 class TokenRefused(TokenFailure):
     """The authority refuses this application: a person must change a setting."""
 
-    def __init__(self, message: str, *, remedy: str, codes: tuple[int, ...] = ()) -> None:
-        super().__init__(f"{message} {remedy}")
-        self.remedy = remedy
+    def __init__(self, message: str, *, remedy: str, codes: tuple[int, ...] = (), identity: str = APPLICATION) -> None:
+        super().__init__(f"{message} {remedy}", remedy=remedy, identity=identity)
         self.codes = codes
 
 
 class SignInRequired(TokenFailure):
-    """The delegated account is not signed in (any more)."""
+    """The service account is not signed in (any more)."""
 
-    def __init__(self, account: str, reason: str, command: str) -> None:
-        self.account = account
-        self.remedy = f"Run `{command}` and sign in as {account}."
-        super().__init__(f"The account {account} is not signed in: {reason} {self.remedy}")
+    def __init__(self, account: str, reason: str, command: str, first: str = "") -> None:
+        remedy = f"{first} Run `{command}` and sign in as {account}.".strip()
+        super().__init__(f"The account {account} is not signed in: {reason} {remedy}", identity=account, remedy=remedy)
 
 
 class LinkRefused(GraphFailure):

@@ -28,6 +28,7 @@ FUNCTIONS = {
     "sweep_poison_queues",
     "take_lifecycle_notifications",
     "take_notifications",
+    "watch_identities",
     *(f"run_{spec.function}" for spec in QUEUES.values()),
     *(f"poison_{spec.function}" for spec in QUEUES.values()),
 }
@@ -42,6 +43,7 @@ SCHEDULES = {
     "relay_jobs": "*/10 * * * * *",
     "rescue_jobs": "*/30 * * * * *",
     "run_schedules": "0 * * * * *",
+    "watch_identities": "30 * * * * *",
     "maintain_partitions": "0 7 * * * *",
     "sweep_poison_queues": "0 */5 * * * *",
     "keep_subscriptions": "15 */2 * * * *",

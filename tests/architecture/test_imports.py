@@ -29,14 +29,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "shared.bootstrap": ("shared",),
     "shared.testing": ("shared.engine", "shared.handlers"),
+    "shared.sign_in": ("shared.bootstrap", "shared.engine.errors", "shared.graph", "shared.settings_errors"),
     "shared.reseal": ("shared.bootstrap", "shared.engine.errors", "shared.settings_errors"),
     "shared.settings": (
         "shared.settings_errors",
         "shared.engine.errors",
-        "shared.graph.notifications",
-        "shared.graph.rich",
+        "shared.graph_settings",
+        "shared.setting_types",
         "shared.handlers.teams_routes",
     ),
+    "shared.graph_settings": ("shared.setting_types", "shared.graph.credentials", "shared.graph.certificate"),
+    "shared.setting_types": ("shared.graph.notifications", "shared.graph.rich"),
     "shared.settings_errors": ("shared.engine.errors",),
     "shared.logs": (),
     "shared.access": (),
@@ -58,10 +61,15 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "psycopg_pool": ("shared.postgres",),
     "msal": ("shared.graph", "shared.storage"),
     "requests": ("shared.graph", "shared.http_session", "shared.outgoing", "shared.storage"),
-    "pydantic_settings": ("shared.settings",),
+    "pydantic_settings": ("shared.settings", "shared.setting_types"),
     "cronsim": ("shared.engine.cron",),
-    "cryptography": ("shared.sealing", "shared.graph.rich", "shared.graph.validation_tokens"),
-    "jwt": ("shared.graph.validation_tokens",),
+    "cryptography": (
+        "shared.sealing",
+        "shared.graph.certificate",
+        "shared.graph.rich",
+        "shared.graph.validation_tokens",
+    ),
+    "jwt": ("shared.graph.permissions", "shared.graph.validation_tokens"),
 }
 
 

@@ -19,17 +19,20 @@ from local.fake_graph.state import CLIENT, SECRET, TENANT
 from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
-from shared.engine.errors import LimitReachedError, NetworkError, RejectedError
+from shared.engine.errors import LimitReachedError, NetworkError, ParkedError, RejectedError
 from shared.engine.job import Attempt, Completed, Dead, Deferred, ErrorClass, Job
 from shared.graph.activity import ActivityClient
-from shared.graph.auth import Application, AppTokens, DelegatedTokens, sign_in
 from shared.graph.bot import BOT_SCOPES, BotClient
 from shared.graph.client import GraphClient
+from shared.graph.credentials import Application, ClientSecret
+from shared.graph.delegated_tokens import DelegatedTokens
 from shared.graph.mail import MailClient
 from shared.graph.session import GraphSession
+from shared.graph.sign_in import sign_in
 from shared.graph.subscriptions import SubscriptionClient
 from shared.graph.teams import TeamsClient
 from shared.graph.token_cache import CacheCipher, StoredCache
+from shared.graph.tokens import AppTokens
 from shared.graph.uploads import UploadClient, UploadUrls
 from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
 from shared.handlers.mail_attachments import MailAttachments
@@ -152,12 +155,13 @@ class MemoryFailures:
 
 @dataclass
 class Run:
-    """How a job went: its ended attempts, and its result or the failure that it died of."""
+    """How a job went: its ended attempts, and its result, or the failure that it died of, or what it waits for."""
 
     job: Job
     attempts: list[Attempt] = field(default_factory=list)
     result: dict[str, Any] | None = None
     dead: Dead | None = None
+    parked: ParkedError | None = None
     delays: list[timedelta] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     deferrals: int = 0
@@ -247,6 +251,9 @@ class Wired:
                 self._ended(run, started, ErrorClass.WORKER_LOST, {})
             except LimitReachedError:
                 run.deferrals += 1
+            except ParkedError as error:
+                run.parked = error
+                return run
             except Exception as error:  # noqa: BLE001 - as the worker does
                 failure = classify(error)
                 outcome = decide(run.job, failure, Random(1))
@@ -299,7 +306,7 @@ def cipher() -> CacheCipher:
 def wired(graph: FakeGraph, cipher: CacheCipher) -> Iterator[Wired]:
     """Signed in and ready; afterwards, no request may have broken Graph's contract."""
     session = KillableSession(ca_file=str(graph.ca_file), read_seconds=2, total_seconds=4)
-    application = Application(TENANT, CLIENT, SECRET, graph.authority)
+    application = Application(TENANT, CLIENT, ClientSecret(SECRET), graph.authority)
     store = MemoryStore()
     sign_in_service(graph, session, application, store, cipher)
     app_tokens = AppTokens(application, session)

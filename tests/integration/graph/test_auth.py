@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from shared.graph.auth import AppTokens, DelegatedTokens
+from shared.graph.credentials import ClientSecret
+from shared.graph.delegated_tokens import DelegatedTokens
 from shared.graph.errors import SignInRequired, TokenRefused, TokenUnavailable
 from shared.graph.session import GraphSession
 from shared.graph.token_cache import CacheCipher
+from shared.graph.tokens import AppTokens
 from shared.sealing import KeyRing
 from tests.integration.graph.conftest import DRIVER, KEY, SERVICE, MemoryStore, Wired, sign_in_service
 
@@ -60,7 +62,7 @@ def test_a_token_is_replaced_before_its_hour_is_over(wired: Wired) -> None:
     assert tokens.token() == first
     now[0] = 3400.0
     tokens.token()
-    assert tokens._held is not None and tokens._held.until > 3400
+    assert tokens._held is not None and tokens._held.renew_at > 3400
 
 
 def test_a_failure_is_asked_again_and_not_answered_from_memory(wired: Wired) -> None:
@@ -89,7 +91,7 @@ def test_a_throttled_authority_is_left_alone_until_its_retry_after(wired: Wired)
 
 def test_a_wrong_secret_is_told_with_its_remedy_and_not_hammered(wired: Wired) -> None:
     now = [0.0]
-    wrong = replace(wired.application, client_secret="wrong-secret-value")
+    wrong = replace(wired.application, credential=ClientSecret("wrong-secret-value"))
     tokens = AppTokens(wrong, wired.session, clock=lambda: now[0])
     with pytest.raises(TokenRefused, match="GRAPH_CLIENT_SECRET") as caught:
         tokens.token()
@@ -177,7 +179,7 @@ def test_a_revoked_sign_in_names_the_command(wired: Wired) -> None:
     tokens = worker(wired)
     old = tokens.token()
     wired.graph.add_fault("status", path="/token$", status=400, body='{"error":"invalid_grant","error_codes":[50173]}')
-    with pytest.raises(SignInRequired, match=r"Run `\./dev sign-in`"):
+    with pytest.raises(SignInRequired, match=r"Run `\./dev sign-in --account queue@fleet\.example`"):
         tokens.token(refused=old)
 
 

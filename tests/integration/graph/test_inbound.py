@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from shared.engine.job import ErrorClass
-from shared.graph.auth import DelegatedTokens
 from shared.graph.client import GraphClient
+from shared.graph.delegated_tokens import DelegatedTokens
 from shared.graph.teams import TeamsClient
 from shared.graph.token_cache import CacheCipher
 from shared.handlers.mail_payload import Mail

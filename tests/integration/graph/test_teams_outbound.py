@@ -249,10 +249,10 @@ def test_app_only_chat_posts_end_as_a_permanent_error_after_one_token_refresh(wi
     wired.graph.reset()
 
 
-def test_without_a_sign_in_the_error_names_the_command(wired: Wired) -> None:
+def test_without_a_sign_in_a_job_waits_and_the_remedy_names_the_command(wired: Wired) -> None:
     wired.store.caches.clear()
     run = wired.run("teams-outbound", message())
-    assert run.dead is not None
-    assert run.dead.failure.error_class is ErrorClass.AUTH
-    assert "`./dev sign-in`" in run.dead.failure.message
+    assert run.parked is not None
+    assert run.parked.needs == SERVICE
+    assert "`./dev sign-in --account queue@fleet.example`" in run.parked.remedy
     assert wired.graph.chat_messages(CHAT) == []

@@ -18,10 +18,11 @@ from local.fake_graph.state import CLIENT, DRIVER, TENANT
 from local.fake_graph.state import SECRET as CLIENT_SECRET
 from shared.engine.job import Job
 from shared.graph.activity import ActivityClient
-from shared.graph.auth import Application, AppTokens
 from shared.graph.client import GraphClient
+from shared.graph.credentials import Application, ClientSecret
 from shared.graph.errors import AnswerLost
 from shared.graph.session import GraphSession
+from shared.graph.tokens import AppTokens
 from shared.handlers.notification_channels import ActivityChannel, Channel, Notice, PushChannel, WebhookChannel
 from shared.http_session import HttpSession
 from shared.outgoing.addresses import PublicAddresses
@@ -84,7 +85,7 @@ def channel(name: str, graph: FakeGraph, killable: Killable) -> Channel:
         address, key = f"{graph.base_url}/receivers/fleet", base64.b64decode(SECRET.removeprefix("whsec_"))
         return WebhookChannel(WebhookSender(public), {"fleet": Endpoint("fleet", address, (key,))})
     session = GraphSession(ca_file=ca_file)
-    tokens = AppTokens(Application(TENANT, CLIENT, CLIENT_SECRET, graph.authority), session)
+    tokens = AppTokens(Application(TENANT, CLIENT, ClientSecret(CLIENT_SECRET), graph.authority), session)
     killable.wrap(session)
     return ActivityChannel(ActivityClient(GraphClient(session, tokens, graph.graph_url)))
 

@@ -18,6 +18,7 @@ TIMERS = [
     (timers.relay_jobs, "relay", "run", "relay"),
     (timers.rescue_jobs, "rescue", "run", "rescue"),
     (timers.run_schedules, "scheduler", "run", "schedules"),
+    (timers.watch_identities, "identity_watch", "run", "identities"),
     (timers.maintain_partitions, "partitions", "maintain", "partitions"),
     (timers.sweep_poison_queues, "poison_sweep", "run", "poison-sweep"),
     (timers.keep_subscriptions, "upkeep_timer", "run", "subscriptions"),

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from shared.engine.context import Context
-from shared.engine.errors import JobError
+from shared.engine.errors import JobError, ParkedError, UncertainError
 from shared.engine.job import ErrorClass
+from shared.graph import exchange
 from shared.graph.errors import (
     AnswerLost,
     GraphCall,
@@ -18,10 +19,11 @@ from shared.graph.errors import (
     GraphUnreachable,
     LinkRefused,
     SignInRequired,
+    TokenFailure,
     TokenRefused,
     TokenUnavailable,
 )
-from shared.handlers.graph_errors import graph_attempt, job_error, sending
+from shared.handlers.graph_errors import AUTHORITY_PAUSE, CALLED_BACK, graph_attempt, job_error, sending
 
 SOON = timedelta(seconds=7)
 NO_WAIT = None
@@ -82,10 +84,6 @@ FAILURES: list[tuple[GraphFailure, ErrorClass, ErrorClass]] = [
     (GraphTimeout("x", sent=False), T, T),
     (GraphTimeout("x", sent=True), T, U),
     (AnswerLost("x"), N, U),
-    (TokenUnavailable("x"), N, N),
-    (TokenUnavailable("x", retry_after=SOON), R, R),
-    (TokenRefused("x", remedy="y"), A, A),
-    (SignInRequired("a", "b", "c"), A, A),
     (LinkRefused("x"), V, V),
 ]
 
@@ -119,3 +117,44 @@ def test_failures_are_turned_where_they_leave_the_handler() -> None:
         raise AnswerLost("x")
     assert caught.value.error_class is U
     assert isinstance(caught.value.__cause__, AnswerLost)
+
+
+@pytest.mark.parametrize(
+    ("failure", "needs", "urgent", "pause"),
+    [
+        (TokenUnavailable("x"), "application", False, AUTHORITY_PAUSE),
+        (TokenUnavailable("x", retry_after=timedelta(minutes=2)), "application", False, timedelta(minutes=2)),
+        (TokenRefused("x", remedy="y"), "application", True, CALLED_BACK),
+        (SignInRequired("queue@fleet.example", "b", "c"), "queue@fleet.example", True, CALLED_BACK),
+    ],
+)
+def test_without_a_token_a_job_is_parked(failure: TokenFailure, needs: str, urgent: bool, pause: timedelta) -> None:
+    with pytest.raises(ParkedError) as caught, graph_attempt(Context()), sending():
+        raise failure
+    parked = caught.value
+    assert (parked.needs, parked.urgent, parked.pause, parked.remedy) == (needs, urgent, pause, failure.remedy)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "error"),
+    [
+        ("GET", 200, ParkedError),
+        ("POST", 401, ParkedError),
+        ("POST", 429, ParkedError),
+        ("POST", 201, UncertainError),
+        ("PATCH", None, UncertainError),
+        ("POST", 503, UncertainError),
+    ],
+)
+def test_an_attempt_that_may_have_done_something_is_on_record(
+    method: str, status: int | None, error: type[Exception]
+) -> None:
+    def attempt() -> None:
+        with graph_attempt(Context()):
+            calls = exchange._calls.get()
+            assert calls is not None
+            calls.append(GraphCall(method, "/x", "c-1", status))
+            raise SignInRequired("queue@fleet.example", "b", "c")
+
+    with pytest.raises(error):
+        attempt()

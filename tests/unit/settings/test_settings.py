@@ -11,16 +11,16 @@ import pytest
 
 from shared import bootstrap
 from shared.bootstrap.engine import SETTINGS_PAUSE, _parse_stored
-from shared.bootstrap.graph import NoAccount
+from shared.bootstrap.identity import NoAccount
 from shared.bootstrap.services import HandlerServices
 from shared.engine.errors import PayloadError, Problem, RejectedError
 from shared.engine.job import NewJob
+from shared.graph_settings import GraphSettings
 from shared.settings import (
     GROUPS,
     AdminSettings,
     DatabaseSettings,
     EncryptionSettings,
-    GraphSettings,
     OperatorSettings,
     StorageSettings,
     SubscriptionSettings,
