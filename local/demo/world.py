@@ -75,8 +75,10 @@ class World:
         """What Graph was asked, oldest first; `path` is a regular expression."""
         return [one for one in self.graph.requests() if one["method"] == method and re.search(path, one["path"])]
 
-    def fault(self, times: int = 1, *, body: str | None = None, path: str | None = None, **fault: Any) -> None:
-        match = {"method": "POST"} | ({"body": body} if body else {}) | ({"path": path} if path else {})
+    def fault(
+        self, times: int = 1, *, method: str = "POST", body: str | None = None, path: str | None = None, **fault: Any
+    ) -> None:
+        match = {"method": method} | ({"body": body} if body else {}) | ({"path": path} if path else {})
         self.graph.control("POST", "faults", {"match": match, "times": times, "fault": fault})
 
     def has_put_back(self) -> bool:
