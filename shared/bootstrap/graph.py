@@ -104,6 +104,12 @@ def teams_routes() -> Routes:
         accounts = service_accounts()
     except SettingsError:
         accounts = None  # a process that only enqueues need not know Graph
+    known = [account.lower() for account in accounts or ()]
+    for _, route in settings.rules if accounts is not None else ():
+        if route.sender == "account" and route.name is not None and route.name.lower() not in known:
+            raise SettingsError(
+                [Problem("TEAMS_SENDERS", f"{route.name} is not in GRAPH_SERVICE_ACCOUNT; add it there")]
+            )
     return Routes(
         settings.rules, frozenset(settings.workflows), accounts, resend_lost=settings.lost_workflow == "resend"
     )

@@ -8,6 +8,7 @@ activity  the activity feed; a repeat with the same chain id takes the place of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: The database's clock and Teams' may differ by this much.
 CLOCK_MARGIN = timedelta(minutes=5)
+#: No right to read the place, or no such place for Graph, as a bot's chat with one person.
+_UNREADABLE = (403, 404)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,9 @@ class AccountSender:
     def _sent_before(self, job: Job, place: Place, since: datetime) -> dict[str, Any] | None:
         """The message that an earlier attempt has posted, if it has."""
         own = self._teams.own_account_id()
-        try:
-            for message in self._teams.recent(place, since - CLOCK_MARGIN):
-                if carries(message, job.effect_id) and sender_id(message) in (own, None):
-                    return message
-        except TooManyMessages as error:
-            raise UncertainError(f"cannot tell whether it was sent: {error}") from error
+        for message in _recent(self._teams, place, since):
+            if carries(message, job.effect_id) and sender_id(message) in (own, None):
+                return message
         return None
 
 
@@ -124,16 +124,13 @@ class BotSender:
         By its mark; and where Teams has kept no mark of a bot's message, by its text.
         """
         text, same_text = plain_text(without_images(content_html(payload))), None
-        try:
-            for message in self._teams.recent(payload.place, since - CLOCK_MARGIN, as_application=True):
-                if _bot_id(message) != self._bot.app_id:
-                    continue
-                if carries(message, job.effect_id):
-                    return message
-                if text and not is_marked(message) and _text(message) == text:
-                    same_text = message
-        except TooManyMessages as error:
-            raise UncertainError(f"cannot tell whether it was sent: {error}") from error
+        for message in _recent(self._teams, payload.place, since, as_application=True):
+            if _bot_id(message) != self._bot.app_id:
+                continue
+            if carries(message, job.effect_id):
+                return message
+            if text and not is_marked(message) and _text(message) == text:
+                same_text = message
         return same_text
 
 
@@ -181,6 +178,20 @@ class ActivitySender:
             for start in range(0, len(payload.user_ids), MOST_USERS):
                 self._feed.notify_users(payload.user_ids[start : start + MOST_USERS], activity)
         return Sent("activity feed", f"activity/{job.effect_id}", payload.target or None)
+
+
+def _recent(
+    teams: TeamsClient, place: Place, since: datetime, *, as_application: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The place's messages since an attempt. Raises UncertainError where they cannot be read to the end."""
+    try:
+        yield from teams.recent(place, since - CLOCK_MARGIN, as_application=as_application)
+    except TooManyMessages as error:
+        raise UncertainError(f"cannot tell whether it was sent: {error}") from error
+    except GraphError as error:
+        if error.status not in _UNREADABLE:
+            raise
+        raise UncertainError(f"cannot tell whether it was sent, for it cannot be read back: {error}") from error
 
 
 def sender_id(message: dict[str, Any]) -> str | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any, Literal
+from uuid import uuid4
 
 import pytest
 
-from shared.engine.job import ErrorClass
+from shared.engine.context import Context
+from shared.engine.errors import JobCancelledError, LeaseLostError
+from shared.engine.job import ErrorClass, Job
 from shared.graph.activity import chain_id_of
 from shared.handlers.teams_payload import TeamsMessage
 from shared.handlers.teams_routes import Routes, parse_rules
@@ -312,6 +315,57 @@ class TestActivityFeed:
         wired.graph.add_fault("status", path="sendActivityNotification$", status=429, headers={"Retry-After": "5"})
         run = wired.run("teams-outbound", in_feed())
         assert run.classes == [ErrorClass.RATE_LIMIT] and run.delays[0].total_seconds() >= 5
+
+
+ALL = [message(), by_bot(), by_workflow(), in_feed()]
+
+
+@pytest.mark.parametrize("payload", ALL, ids=["account", "bot", "workflow", "activity"])
+@pytest.mark.parametrize(("event", "raised"), [("lease_lost", LeaseLostError), ("stop_requested", JobCancelledError)])
+def test_a_worker_that_has_lost_its_job_sends_nothing(
+    wired: Wired, payload: TeamsMessage, event: str, raised: type[Exception]
+) -> None:
+    context = Context()
+    getattr(context, event).set()
+    with pytest.raises(raised):
+        wired.handler("teams-outbound")(Job(uuid4(), "teams-outbound", "", 1, 5, uuid4()), payload, context)
+    assert wired.session.number == 0
+    assert posted(wired) == wired.graph.activity(DRIVER) == []
+
+
+@pytest.mark.parametrize("payload", ALL[:2], ids=["account", "bot"])
+@pytest.mark.parametrize("when", WHEN)
+def test_killed_after_the_post_and_again_at_the_read_back(
+    wired: Wired, payload: TeamsMessage, when: Literal["before", "after"]
+) -> None:
+    kills = iter([(2, when)])
+
+    def kill_again() -> None:
+        wired.session.kill_at = next(kills, None)
+
+    wired.session.kill_at = (1, "after")
+    run = wired.run("teams-outbound", payload, between=kill_again)
+    assert run.classes == [ErrorClass.WORKER_LOST] * 2
+    assert len(posted(wired)) == len(wired.log.rows) == 1
+
+
+@pytest.mark.parametrize("payload", ALL[:2], ids=["account", "bot"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_cannot_be_read_back_is_left_to_a_person(wired: Wired, payload: TeamsMessage, status: int) -> None:
+    wired.graph.add_fault("lose-answer", method="POST", path="/(activities|messages)$")
+    wired.graph.add_fault("status", method="GET", path="/messages$", status=status, times=9)
+    run = wired.run("teams-outbound", payload)
+    assert run.dead is not None and run.dead.failure.error_class is ErrorClass.UNCERTAIN
+    assert "cannot be read back" in run.dead.failure.message
+    assert len(posted(wired)) == 1
+
+
+def test_a_bots_answer_that_comes_too_late_is_read_back(wired: Wired) -> None:
+    wired.graph.add_fault("delay", path="/activities$", seconds=4)
+    run = wired.run("teams-outbound", by_bot())
+    assert run.classes == [ErrorClass.UNCERTAIN]
+    assert run.result is not None and run.result["read_back"] is True
+    assert len(posted(wired)) == 1
 
 
 def test_the_rules_choose_the_sender_by_target_and_the_payload_comes_first(wired: Wired) -> None:

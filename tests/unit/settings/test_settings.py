@@ -305,3 +305,15 @@ def test_jobs_wait_for_senders_that_can_be_read(monkeypatch: pytest.MonkeyPatch)
     waiting: Any = bootstrap.handler_for("teams-outbound")
     assert waiting(None, payload, None).delay == SETTINGS_PAUSE
     bootstrap.stop()
+
+
+def test_jobs_wait_for_an_account_that_a_rule_names_and_nobody_has_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", "queue@fleet.example")
+    monkeypatch.setenv("TEAMS_SENDERS", '{"19:a@*": "account:Queue@fleet.example", "*": "account:other@fleet.example"}')
+    waiting: Any = bootstrap.handler_for("teams-outbound")
+    assert waiting(None, None, None).delay == SETTINGS_PAUSE
+    monkeypatch.setenv("GRAPH_SERVICE_ACCOUNT", "queue@fleet.example,other@fleet.example")
+    bootstrap.stop()
+    assert bootstrap.handler_for("teams-outbound") is not waiting
+    bootstrap.stop()
