@@ -104,11 +104,12 @@ class Authority:
                 f"The provided value for scope {form.get('scope')} is not valid. Client credential flows must have "
                 "a scope value with /.default suffixed to the resource identifier (application ID URI).",
             )  # fmt: skip
+        granted = self._world.registration.granted if audience == tokens.GRAPH else []
         return {
             "token_type": "Bearer",
             "expires_in": TOKEN_SECONDS,
             "ext_expires_in": TOKEN_SECONDS,
-            "access_token": self._access_token(None, self._world.registration.granted, form, audience),
+            "access_token": self._access_token(None, granted, form, audience),
         }
 
     def _refreshed(self, form: dict[str, str]) -> Json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.bootstrap.engine import key_ring
 from shared.bootstrap.identity import NoAccount, application, graph_session, service_account_tokens, service_accounts
 from shared.bootstrap.once import load_settings, once
+from shared.engine.errors import Problem
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _teams_clients() -> dict[str, TeamsClient]:
 def teams_routes() -> Routes:
     """Who sends Teams messages, and with what there is."""
     from shared.handlers.teams_routes import Routes
-    from shared.settings import TeamsSettings
+    from shared.teams_settings import TeamsSettings
 
     settings = load_settings(TeamsSettings)
     accounts: tuple[str, ...] | None
@@ -120,17 +121,19 @@ def bot() -> BotClient:
     """The Bot Framework as the application, or as a bot with an application of its own."""
     from shared.graph.bot import BOT_SCOPES, BotClient
     from shared.graph.client import GraphClient
-    from shared.graph.credentials import Application, ClientSecret
+    from shared.graph.credentials import ClientSecret, ManagedIdentity
     from shared.graph.tokens import AppTokens
-    from shared.settings import TeamsSettings
+    from shared.teams_settings import TeamsSettings
 
     settings, app = load_settings(TeamsSettings), application()
     secret = settings.bot_client_secret
     if settings.bot_client_id is not None and secret is not None:
-        tenant = settings.bot_tenant_id or app.tenant_id
-        app = Application(tenant, settings.bot_client_id, ClientSecret(secret.get_secret_value()), app.authority)
-    elif settings.bot_tenant_id is not None:
-        app = replace(app, tenant_id=settings.bot_tenant_id)
+        app = replace(app, client_id=settings.bot_client_id, credential=ClientSecret(secret.get_secret_value()))
+    elif isinstance(app.credential, ManagedIdentity):
+        if app.credential.client_id is None:
+            raise SettingsError([Problem("GRAPH_MANAGED_IDENTITY", "a bot needs its client id in place of system")])
+        app = replace(app, client_id=app.credential.client_id)
+    app = replace(app, tenant_id=settings.bot_tenant_id or app.tenant_id)
     tokens = AppTokens(app, graph_session(), scopes=BOT_SCOPES)
     connector = GraphClient(graph_session(), tokens, settings.bot_service_url, "the Bot Framework")
     return BotClient(connector, app.client_id)
@@ -139,7 +142,7 @@ def bot() -> BotClient:
 @once
 def workflows() -> WorkflowClient:
     from shared.outgoing.workflows import WorkflowClient
-    from shared.settings import TeamsSettings
+    from shared.teams_settings import TeamsSettings
 
     return WorkflowClient(graph_session(), load_settings(TeamsSettings).workflows)
 

@@ -24,12 +24,12 @@ from shared.settings import (
     OperatorSettings,
     StorageSettings,
     SubscriptionSettings,
-    TeamsSettings,
     WebhookSettings,
     load,
     problems,
 )
 from shared.settings_errors import SettingsError
+from shared.teams_settings import TeamsSettings
 
 GOOD = {
     "DATABASE_URL": "postgresql://user:hidden-password@db/fleet",
@@ -279,6 +279,18 @@ def test_a_bot_of_its_own_and_the_applications_bot(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TEAMS_BOT_CLIENT_ID", "bot")
     monkeypatch.setenv("TEAMS_BOT_CLIENT_SECRET", "hidden-bot-secret")
     assert bootstrap.bot().app_id == "bot"
+    bootstrap.stop()
+
+
+def test_a_bot_that_is_a_managed_identity_is_known_by_its_client_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.stop()
+    monkeypatch.delenv("GRAPH_CLIENT_SECRET")
+    monkeypatch.setenv("GRAPH_MANAGED_IDENTITY", "identity-client")
+    assert bootstrap.bot().app_id == "identity-client"
+    bootstrap.stop()
+    monkeypatch.setenv("GRAPH_MANAGED_IDENTITY", "system")
+    with pytest.raises(SettingsError, match="a bot needs its client id in place of system"):
+        bootstrap.bot()
     bootstrap.stop()
 
 
