@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -84,10 +85,11 @@ def pytest_run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def found(project: Path, database_url: str) -> dict[str, Any]:
+def found(project: Path, database_url: str, direct_url: str) -> dict[str, Any]:
     """What the copy shows of the new type, on a database of its own."""
-    env = {"DATABASE_URL": database_url, "ADMIN_KEY": "k" * 32}
-    done = run(project, "-c", LOOK_AROUND, database_url, json.dumps(ALERT), **env)
+    pooler = os.environ.get("DATABASE_POOLER", "false")
+    env = {"DATABASE_URL": database_url, "DATABASE_POOLER": pooler, "ADMIN_KEY": "k" * 32}
+    done = run(project, "-c", LOOK_AROUND, direct_url, json.dumps(ALERT), **env)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
