@@ -17,7 +17,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from local.fake_graph import activity, answers, mail, subscriptions, teams, uploads
+from local.fake_graph import (
+    activity,
+    answers,
+    calendar,
+    contacts,
+    drive,
+    mail,
+    mail_delta,
+    subscriptions,
+    teams,
+    uploads,
+)
 from local.fake_graph.authority import Authority
 from local.fake_graph.bot import BOT, BotConnector
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request
@@ -39,7 +50,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[World, Call], Any]
 #: Where the operations' handlers are, by the operation's name.
-HANDLERS = (mail, answers, teams, activity, subscriptions)
+HANDLERS = (mail, answers, teams, activity, subscriptions, mail_delta, calendar, contacts, drive)
 
 
 class Peer(Protocol):

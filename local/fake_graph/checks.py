@@ -120,10 +120,13 @@ class Checks:
             return self._fault(type_name, body)
         if not isinstance(body, dict) or not isinstance(body.get("value"), list):
             return "A collection must have a list as its value."
-        unknown = set(body) - {"@odata.context", "@odata.nextLink", "@odata.count", "value"}
+        unknown = set(body) - {"@odata.context", "@odata.nextLink", "@odata.deltaLink", "@odata.count", "value"}
         if unknown:
             return f"Unknown properties of a collection: {sorted(unknown)}"
-        faults = (self._fault(type_name[1:-1], item) for item in body["value"])
+        faults = (
+            self._fault(type_name[1:-1], {name: value for name, value in item.items() if name != "@removed"})
+            for item in body["value"]
+        )
         return next((fault for fault in faults if fault), None)
 
     def _fault(self, type_name: str, body: Any) -> str | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from local.fake_graph import chat_changes, chat_form, control_identity, mail, mime, teams
+from local.fake_graph import chat_changes, chat_form, control_identity, mail, mime, sync_control, teams
 from local.fake_graph import message_form as form
 from local.fake_graph.call import Answer, GraphError, Json
 from local.fake_graph.delivery import Demand
@@ -76,6 +76,9 @@ class Control:
                 ("POST", "undeliverable", self._undeliverable),
                 ("POST", "uploads", self._uploads),
             )
+        ]
+        self._routes += [
+            (method, re.compile(f"/_control/{path}"), run) for method, path, run in sync_control.routes(app)
         ]
 
         self._routes += [

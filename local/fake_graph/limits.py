@@ -43,6 +43,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "activity_bulk": (Limit("activity-bulk", 2, 1),),
     "hosted_content": (Limit("hosted", 60, 1), Limit("hosted:{chat}{channel}", 1, 1)),
     "teams_other": (Limit("teams-other", 30, 1), Limit("teams-other:{chat}", 1, 1)),
+    "all_messages": (Limit("all-messages", 200, 1),),
     "subscription_list": (Limit("subscription-list", 25, 20),),
     "subscription_write": (Limit("subscription-write", 500, 20),),
 }  # fmt: skip

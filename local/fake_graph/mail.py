@@ -8,7 +8,7 @@ import base64
 from local.fake_graph import message_form as form
 from local.fake_graph import mime, non_delivery, query, uploads
 from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found
-from local.fake_graph.state import FOLDERS, Change, Mail, User, World
+from local.fake_graph.state import Change, Mail, User, World
 
 #: A single POST takes attachments below this; larger ones need an upload session.
 ATTACHMENT_BYTES = 3 * 1024 * 1024
@@ -113,7 +113,7 @@ def send_mail(world: World, call: Call) -> Answer:
 
 def list_folders(world: World, call: Call) -> Answer:
     user = world.user(call.params["user"])
-    folders = [_folder(user, folder) for folder in FOLDERS]
+    folders = [folder_view(user, folder) for folder in user.folders]
     top = query.number(call, "$top", 10, 1, 1000)
     return Answer(200, query.page(call, folders, top, f"users('{user.id}')/mailFolders"))
 
@@ -266,11 +266,12 @@ def nested_item(user: User, raw: bytes) -> Json:
     return {"@odata.type": "#microsoft.graph.message", "id": "", **shown}
 
 
-def _folder(user: User, folder: str) -> Json:
+def folder_view(user: User, folder: str) -> Json:
+    """A folder as Graph shows it."""
     mails = [mail for mail in user.mails.values() if mail.folder == folder]
     return {
         "id": user.folder_id(folder),
-        "displayName": FOLDERS[folder],
+        "displayName": user.folders[folder],
         "parentFolderId": user.folder_id("root"),
         "childFolderCount": 0,
         "unreadItemCount": sum(not mail.value["isRead"] for mail in mails),

@@ -13,7 +13,8 @@ from typing import Any
 
 from local.fake_graph import query
 from local.fake_graph.call import Call, Json, bad_request, seconds_text, utc_now
-from local.fake_graph.state import Mail, User, new_etag, new_outlook_id
+from local.fake_graph.ids import new_etag, new_outlook_id
+from local.fake_graph.state import Mail, User
 
 #: Exchange takes this many headers of the sender's own in a message.
 HEADERS = 5

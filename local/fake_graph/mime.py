@@ -12,7 +12,8 @@ from typing import cast
 
 from local.fake_graph import message_form as form
 from local.fake_graph.call import Json, bad_request, seconds_text, utc_now
-from local.fake_graph.state import Mail, User, new_outlook_id
+from local.fake_graph.ids import new_outlook_id
+from local.fake_graph.state import Mail, User
 
 
 def parse_base64(body: bytes, user: User) -> Mail:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from local.fake_graph.query import SKIP_TOKEN
 
+DELTA_TOKEN = "$deltatoken"
 LIST = frozenset({"$top", "$skip", "$count"})
 READ = frozenset({"$select", "$expand"})
 MAIL_READ = ("Mail.Read", "Mail.ReadWrite", "Mail.ReadBasic.All")
@@ -38,12 +39,19 @@ class Operation:
     def allows(self, option: str) -> bool:
         """Whether this query option may be used; only those of OData are checked."""
         paged = self.answer is not None and self.answer.startswith("[")
-        return not option.startswith("$") or option in self.options or (paged and option == SKIP_TOKEN)
+        token = paged and option in ((SKIP_TOKEN, DELTA_TOKEN) if self.template.endswith("/delta") else (SKIP_TOKEN,))
+        return not option.startswith("$") or option in self.options or token
 
     @property
     def pattern(self) -> re.Pattern[str]:
         escaped = re.escape(self.template).replace(r"\{", "{").replace(r"\}", "}")
         return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", escaped) + r"\Z", re.IGNORECASE)
+
+
+def _read(name: str, path: str, answer: str, permissions: tuple[str, ...], **more: object) -> Operation:
+    """Reading by either kind of token."""
+    fields = {"application": permissions, "delegated": permissions, "answer": answer} | more
+    return Operation(name, "GET", path, **fields)  # type: ignore[arg-type]
 
 
 def _mail(name: str, method: str, path: str, **more: object) -> Operation:
@@ -123,6 +131,25 @@ OPERATIONS = (
               body="ActivityNotification", limit="activity"),
     Operation("notify_team", "POST", "/teams/{team}/sendActivityNotification", _NOTIFY, _NOTIFY,
               body="ActivityNotification", limit="activity"),
+    _mail("mail_folders_delta", "GET", "/mailFolders/delta", options=frozenset({"$select"}), answer="[MailFolder]"),
+    _mail("get_folder", "GET", "/mailFolders/{folder}", options=frozenset({"$select"}), answer="MailFolder"),
+    _mail("messages_delta", "GET", "/mailFolders/{folder}/messages/delta", options=READ | {"$top"},
+          answer="[Message]"),
+    _read("calendar_view_delta", "/users/{user}/calendarView/delta", "[Event]", ("Calendars.Read",), limit="mailbox"),
+    _read("contacts_delta", "/users/{user}/contacts/delta", "[Contact]", ("Contacts.Read",), limit="mailbox",
+          options=frozenset({"$select"})),
+    _read("contacts_delta", "/users/{user}/contactFolders/{folder}/contacts/delta", "[Contact]", ("Contacts.Read",),
+          limit="mailbox", options=frozenset({"$select"})),
+    _read("contact_folders_delta", "/users/{user}/contactFolders/delta", "[ContactFolder]", ("Contacts.Read",),
+          limit="mailbox", options=frozenset({"$select"})),
+    _read("get_drive", "/users/{user}/drive", "Drive", ("Files.Read.All",), options=frozenset({"$select"})),
+    _read("get_drive", "/groups/{group}/drive", "Drive", ("Files.Read.All",), options=frozenset({"$select"})),
+    _read("drive_delta", "/drives/{drive}/root/delta", "[DriveItem]", ("Files.Read.All",),
+          options=frozenset({"$select", "$top"})),
+    Operation("user_messages", "GET", "/users/{user}/chats/getAllMessages", ("Chat.Read.All",), None,
+              frozenset({"$top", "$filter"}), answer="[ChatMessage]", limit="all_messages"),
+    Operation("team_messages", "GET", "/teams/{team}/channels/getAllMessages", ("ChannelMessage.Read.All",), None,
+              frozenset({"$top", "$filter"}), answer="[ChatMessage]", limit="all_messages"),
     Operation("list_subscriptions", "GET", "/subscriptions", ANY, ANY, answer="[Subscription]",
               limit="subscription_list"),
     Operation("create_subscription", "POST", "/subscriptions", ANY, ANY, body="Subscription", answer="Subscription",

@@ -196,6 +196,26 @@ class FakeGraph:
     def set_automatic_delivery(self, on: bool) -> None:
         self.control("POST", "auto-deliver", {"on": on})
 
+    def put_event(self, user: str, **event: Any) -> str:
+        """Add an event to the user's calendar, or change the one with this id; its id."""
+        return str(self.control("POST", "events", {"user": user, "event": event})["id"])
+
+    def put_contact(self, user: str, **contact: Any) -> str:
+        """The same for a contact."""
+        return str(self.control("POST", "contacts", {"user": user, "contact": contact})["id"])
+
+    def put_drive_item(self, owner: str, **item: Any) -> str:
+        """The same for an item of the drive of a user or team; `parent` is the id of its folder."""
+        return str(self.control("POST", "drive-items", {"owner": owner, "item": item})["id"])
+
+    def behave(self, **how: Any) -> None:
+        """How deltas are answered from now on (local.fake_graph.delta.Behaviour); nothing given is the usual."""
+        self.control("POST", "delta", how)
+
+    def expire_deltas(self, **how: Any) -> int:
+        """Forget all delta tokens that are out; `status` and `code` are how they are answered. How many there were."""
+        return int(self.control("POST", "delta/expire", how)["expired"])
+
     def approve(self, user_code: str, user: str) -> None:
         """The user signs in with the code of a device-code flow."""
         self.control("POST", "device-code/approve", {"user_code": user_code, "user": user})

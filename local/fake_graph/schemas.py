@@ -38,12 +38,14 @@ TYPES = (
     "AadUserNotificationRecipient", "ChatMembersNotificationRecipient", "TeamMembersNotificationRecipient",
     "ChannelMembersNotificationRecipient",
     "AttachmentItem", "UploadSession",
+    "Event", "Contact", "ContactFolder", "Drive", "DriveItem",
 )  # fmt: skip
 #: Types of which only subtypes occur; these say in @odata.type which one they are.
 ABSTRACT = {"Attachment", "TeamworkNotificationRecipient"}
 #: What the types do not know and the REST reference does.
 EXTRA = {
     "ChatMessageHostedContent": {"@microsoft.graph.temporaryId": {"type": "string"}},
+    "DriveItem": {"@microsoft.graph.downloadUrl": {"type": "string"}},
     # Its @odata.type is that of the resource.
     "ResourceData": {"id": {"type": "string"}, "@odata.type": {"type": "string"}},
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,7 +11,12 @@ from datetime import datetime
 from typing import Any
 
 from local.fake_graph.activity import ActivityFeeds
+from local.fake_graph.calendar import Calendars
 from local.fake_graph.call import Json, not_found
+from local.fake_graph.contacts import AddressBooks
+from local.fake_graph.delta import Deltas
+from local.fake_graph.drive import Drives
+from local.fake_graph.ids import new_outlook_id
 from local.fake_graph.registration import SECRET as SECRET
 from local.fake_graph.registration import Registration
 from local.fake_graph.rich import Publisher
@@ -35,11 +39,6 @@ FOLDERS = {
     "deleteditems": "Deleted Items",
     "outbox": "Outbox",
 }
-
-
-def new_outlook_id(prefix: str) -> str:
-    """An id as Outlook's look: long, base64 for URLs, with its padding."""
-    return prefix + base64.urlsafe_b64encode(secrets.token_bytes(46)).decode()
 
 
 @dataclass(slots=True)
@@ -68,6 +67,13 @@ class User:
     upn: str
     name: str
     mails: dict[str, Mail] = field(default_factory=dict)
+    #: Folders besides those that everybody has, by a key that is as good as a well-known name.
+    own_folders: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """What each folder is called."""
+        return FOLDERS | self.own_folders
 
     def mail(self, mail_id: str) -> Mail:
         """By either kind of id."""
@@ -83,7 +89,7 @@ class User:
 
     def folder(self, name_or_id: str) -> str:
         """The well-known name of a folder."""
-        for folder in FOLDERS:
+        for folder in self.folders:
             if name_or_id.lower() == folder or name_or_id == self.folder_id(folder):
                 return folder
         raise not_found("The specified folder could not be found in the store.", "ErrorItemNotFound")
@@ -202,6 +208,10 @@ class World:
         #: (user, mailbox) in small letters: who may send as whom.
         self.send_as: set[tuple[str, str]] = set()
         self._last_message_id = 0
+        self.calendars = Calendars()
+        self.address_books = AddressBooks()
+        self.drives = Drives()
+        self.deltas = Deltas()
         self.add_user(DISPATCH, "dispatch@fleet.example", "Fleet Dispatch")
         self.add_user(DRIVER, "alex.driver@fleet.example", "Alex Driver")
         self.add_user(SERVICE_ACCOUNT, "queue@fleet.example", "Fleet Queue")
@@ -284,7 +294,3 @@ class World:
 
 def new_guid() -> str:
     return str(uuid.uuid4())
-
-
-def new_etag() -> str:
-    return f'W/"{base64.urlsafe_b64encode(secrets.token_bytes(18)).decode()}"'

@@ -24,7 +24,7 @@ from shared.bootstrap.engine import (
     store,
     worker,
 )
-from shared.bootstrap.graph import activity_feed, application_client, bot, mail, teams, teams_as, workflows
+from shared.bootstrap.graph import activity_feed, application_client, bot, delta, mail, teams, teams_as, workflows
 from shared.bootstrap.identity import (
     application,
     graph_session,
@@ -60,6 +60,7 @@ __all__ = [
     "control",
     "database",
     "delivery_failures",
+    "delta",
     "encryption_certificates",
     "graph_session",
     "handler_for",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
     from shared.graph.bot import BotClient
     from shared.graph.client import GraphClient
+    from shared.graph.delta import DeltaClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
     from shared.graph.uploads import UploadClient, UploadUrls
@@ -53,6 +54,13 @@ def upload_urls() -> UploadUrls:
     from shared.graph.uploads import UploadUrls
 
     return UploadUrls(key_ring())
+
+
+@once
+def delta() -> DeltaClient:
+    from shared.graph.delta import DeltaClient
+
+    return DeltaClient(application_client())
 
 
 @once

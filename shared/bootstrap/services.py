@@ -9,6 +9,7 @@ from shared.bootstrap.engine import blobs, database
 from shared.bootstrap.graph import (
     activity_feed,
     bot,
+    delta,
     mail,
     teams,
     teams_as,
@@ -25,6 +26,7 @@ from shared.bootstrap.watching import reconciler, subscription_records
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
     from shared.graph.bot import BotClient
+    from shared.graph.delta import DeltaClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
     from shared.graph.uploads import UploadClient, UploadUrls
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from shared.handlers.reconciler import Reconciler
     from shared.handlers.services import Alerts, Blobs, CommunicationLog, Operator
     from shared.handlers.subscriptions import LifecycleRecords
+    from shared.handlers.sync_store import SyncStore
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
     from shared.postgres.delivery_failures import PostgresDeliveryFailures
@@ -92,10 +95,20 @@ class HandlerServices:
         return delivery_failures()
 
     @property
+    def delta(self) -> DeltaClient:
+        return delta()
+
+    @property
     def communications(self) -> CommunicationLog:
         from shared.postgres.communications import PostgresCommunications
 
         return PostgresCommunications(database())
+
+    @property
+    def sync(self) -> SyncStore:
+        from shared.postgres.sync import PostgresSync
+
+        return PostgresSync(database())
 
     @property
     def alerts(self) -> Alerts:

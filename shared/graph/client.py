@@ -79,6 +79,12 @@ class GraphClient:
             request = replace(request, body=to_bytes(body))
         return self._answer(request, expect)
 
+    def follow(self, link: str, template: str, *, prefer: Sequence[str] = ()) -> dict[str, Any]:
+        """The page behind a nextLink or deltaLink; `template` is what the call is named by. Raises GraphFailure,
+        LinkRefused before anything is sent when the link leads elsewhere."""
+        self.guard(link)
+        return self._answer(_Request("GET", link, template, None, tuple(prefer)), 200)
+
     def pages(
         self,
         template: str,
@@ -96,7 +102,7 @@ class GraphClient:
             link = page.get("@odata.nextLink")
             if link is None:
                 return
-            self._guard(link)
+            self.guard(link)
             if link in seen or len(seen) >= MOST_PAGES:
                 raise LinkRefused(f"the pages of {template} go round in circles")
             seen.add(link)
@@ -106,12 +112,12 @@ class GraphClient:
         """One page of a list, the first or that of a nextLink, and the link to the next. Raises GraphFailure."""
         request = self._request("GET", template, {}, None, ())
         if link is not None:
-            self._guard(link)
+            self.guard(link)
             request = replace(request, url=link)
         page = self._answer(request, 200)
         following = page.get("@odata.nextLink")
         if following is not None:
-            self._guard(following)
+            self.guard(following)
         return items(page), following
 
     def content(self, template: str, *, at_most: int, prefer: Sequence[str] = (), **segments: str) -> bytes:
@@ -132,7 +138,7 @@ class GraphClient:
             url += "?" + urlencode(query, quote_via=quote, safe="$")
         return _Request(method, url, template, None, tuple(prefer))
 
-    def _guard(self, link: Any) -> None:
+    def guard(self, link: Any) -> None:
         """Refuse a link that would carry our token to anybody but Graph."""
         base, parts = urlsplit(self._base_url), urlsplit(link if isinstance(link, str) else "")
         if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):

@@ -66,7 +66,8 @@ class GraphFailure(Exception):
 
 
 class GraphError(GraphFailure):
-    """Graph answered with an error status. `code` is the most specific one that it gave, `codes` are all."""
+    """Graph answered with an error status. `code` is the most specific one that it gave, `codes` are all; `location`
+    is where it sends the client (410: where a new delta begins)."""
 
     sent = True
 
@@ -78,8 +79,10 @@ class GraphError(GraphFailure):
         *,
         call: GraphCall | None = None,
         retry_after: timedelta | None = None,
+        location: str | None = None,
     ) -> None:
         self.status = status
+        self.location = location
         self.codes = codes
         self.code = codes[-1] if codes else ""
         self.message = message

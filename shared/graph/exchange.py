@@ -70,6 +70,7 @@ def error_of(response: requests.Response, call: GraphCall) -> GraphError:
         message or _plain(response),
         call=call,
         retry_after=retry_after(response.headers),
+        location=response.headers.get("Location"),
     )
 
 

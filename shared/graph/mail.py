@@ -13,13 +13,16 @@ from shared.graph.errors import AnswerLost, GraphError
 JOB_ID_PROPERTY = "String {8f1a6c1e-3b52-4d6e-9c35-5d9f2b7c0a41} Name FleetQueueJobId"
 #: How many attachments a draft had before ours: those that a forward takes over.
 FOREIGN_FILES_PROPERTY = "String {8f1a6c1e-3b52-4d6e-9c35-5d9f2b7c0a41} Name FleetQueueForeignFiles"
+#: Has a message show the job that made it.
+JOB_ID_EXPANDED = f"singleValueExtendedProperties($filter=id eq '{JOB_ID_PROPERTY}')"
 SENT_ITEMS = "sentitems"
 DELETED_ITEMS = "deleteditems"
 DRAFTS = "drafts"
 
 _PREFER = (IMMUTABLE_IDS,)
 _STATE = "id,isDraft,internetMessageId,conversationId,webLink,sentDateTime"
-_MESSAGE = (
+#: What is read of a message that is kept.
+MESSAGE_FIELDS = (
     "id,isDraft,internetMessageId,internetMessageHeaders,conversationId,webLink,subject,body,from,sender,"
     "toRecipients,ccRecipients,bccRecipients,replyTo,importance,categories,hasAttachments,receivedDateTime,"
     "sentDateTime,lastModifiedDateTime,parentFolderId"
@@ -217,8 +220,8 @@ class MailClient:
             user=user,
             message=message,
             query={
-                "$select": _MESSAGE,
-                "$expand": _expand(JOB_ID_PROPERTY),
+                "$select": MESSAGE_FIELDS,
+                "$expand": JOB_ID_EXPANDED,
             },
             prefer=_PREFER,
         )

@@ -41,8 +41,9 @@ AUTHORITY_PAUSE = timedelta(seconds=30)
 
 
 @contextmanager
-def graph_attempt(context: Context) -> Iterator[None]:
-    """Around all Graph calls of an attempt: keeps them on it, and turns failures into the engine's errors.
+def graph_attempt(context: Context, keep: int | None = None) -> Iterator[None]:
+    """Around all Graph calls of an attempt: keeps them on it, the last `keep` of many, and turns failures into the
+    engine's errors.
 
     Without a token the job is parked. But what this attempt may have done already must be on record, so that the next
     one looks for it: then the attempt counts, as uncertain.
@@ -59,7 +60,7 @@ def graph_attempt(context: Context) -> Iterator[None]:
             raise
         finally:
             if calls:
-                context.note(graph_calls=[call.as_details() for call in calls])
+                context.note(graph_calls=[call.as_details() for call in (calls[-keep:] if keep else calls)])
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Sent Items (told by our mark and the folder) is no news.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import field_validator
@@ -75,9 +76,9 @@ class OutlookInbound:
             if self._is_own(user, message):
                 return Completed({"outcome": "own"})
             self._non_delivery.take_in(user, message)
-            if _may_have_attachments(message):
+            if may_have_attachments(message):
                 attachments = self._mail.attachments(user, text_of(message.get("id")) or message_id)
-        is_new = self._log.record(_communication(job, user, message_id, message, attachments))
+        is_new = self._log.record(communication(job, user, message_id, message, attachments))
         return Completed({"outcome": "stored" if is_new else "updated"})
 
     def _message(self, job: Job, payload: MailReference, user: str, message_id: str) -> dict[str, Any] | None:
@@ -111,13 +112,13 @@ def address(resource: str) -> tuple[str, str]:
     return either(found, "user") or "", either(found, "message") or ""
 
 
-def _may_have_attachments(message: dict[str, Any]) -> bool:
+def may_have_attachments(message: Mapping[str, Any]) -> bool:
     """Graph says no when there are only inline ones, so the body is looked at as well."""
     content = text_of(child(message, "body").get("content"))
     return message.get("hasAttachments") is True or "cid:" in content.lower()
 
 
-def _communication(
+def communication(
     job: Job, user: str, message_id: str, message: dict[str, Any], attachments: list[dict[str, Any]]
 ) -> Communication:
     body = child(message, "body")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from shared.handlers.payload_fields import Identifier, OneLine, Payload
+from shared.handlers.payload_fields import OneLine, Payload
 
 
 class AttachmentSource(Payload):
@@ -30,18 +30,3 @@ class AttachmentOperation(Payload):
     operation: Literal["upload", "download", "scan", "ocr", "delete"]
     source: AttachmentSource
     file: AttachmentFile
-
-
-class SyncRequest(Payload):
-    """Bring one kind of resource of a user or a team up to date; `full_sync` starts from the beginning."""
-
-    resource_type: Literal["messages", "emails", "calendar", "contacts", "files"]
-    user_id: Identifier | None = None
-    team_id: Identifier | None = None
-    full_sync: bool = False
-
-    @model_validator(mode="after")
-    def _one_owner(self) -> Self:
-        if (self.user_id is None) == (self.team_id is None):
-            raise ValueError("give userId or teamId, one of them")
-        return self

@@ -60,6 +60,10 @@ OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
 #: Microsoft allows 500 writes of subscriptions in 20 s; what else an administrator does must fit too.
 SUBSCRIPTIONS = Limits(rate=Rate(400, timedelta(seconds=20)))
 
+#: Of the four requests that a mailbox takes at once, two are left to mails. 600 requests a minute are within
+#: SharePoint's smallest allowance too.
+SYNC = Limits(rate=Rate(600, timedelta(minutes=1)), concurrency=10, key_concurrency=2)
+
 QUEUES = _declare(
     QueueSpec(
         "teams-outbound",
@@ -120,8 +124,10 @@ QUEUES = _declare(
     QueueSpec(
         "sync",
         "low",
-        payload="shared.handlers.payloads:SyncRequest",
-        closed="it has no worker yet: messages come in through Graph's notifications",
+        payload="shared.handlers.sync:SyncRequest",
+        build="shared.handlers.sync:build",
+        limits=SYNC,
+        limit_key=LimitKey("mailbox", (("userId",), ("teamId",))),
     ),
     QueueSpec(
         "subscriptions",

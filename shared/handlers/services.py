@@ -11,12 +11,14 @@ from uuid import UUID
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
     from shared.graph.bot import BotClient
+    from shared.graph.delta import DeltaClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
     from shared.graph.uploads import UploadClient, UploadUrls
     from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.reconciler import Reconciler
     from shared.handlers.subscriptions import LifecycleRecords
+    from shared.handlers.sync_store import SyncStore
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
 
@@ -222,7 +224,13 @@ class Services(Protocol):
     def delivery_failures(self) -> DeliveryFailures: ...
 
     @property
+    def delta(self) -> DeltaClient: ...
+
+    @property
     def communications(self) -> CommunicationLog: ...
+
+    @property
+    def sync(self) -> SyncStore: ...
 
     @property
     def alerts(self) -> Alerts: ...

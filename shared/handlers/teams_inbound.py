@@ -76,7 +76,7 @@ class TeamsInbound:
             deleted_at = moment(message["deletedDateTime"])
             self._log.mark_deleted("teams", place.external_id(message_id), deleted_at)
             return Completed({"outcome": "deleted"})
-        is_new = self._log.record(_communication(job, place, message_id, message))
+        is_new = self._log.record(communication(job, place, message_id, message))
         return Completed({"outcome": "stored" if is_new else "updated"})
 
     def _message(self, job: Job, payload: ChatMessageReference, place: Place, message_id: str) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ def address(resource: str) -> tuple[Place, str]:
     return place, reply or root or ""
 
 
-def _communication(job: Job, place: Place, message_id: str, message: dict[str, Any]) -> Communication:
+def communication(job: Job, place: Place, message_id: str, message: dict[str, Any]) -> Communication:
     body = child(message, "body")
     content = text_of(body.get("content"))
     is_html = text_of(body.get("contentType")).lower() == "html"

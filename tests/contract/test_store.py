@@ -74,7 +74,7 @@ def test_an_idempotency_key_belongs_to_its_queue_and_outlives_the_job(bench: Ben
     assert (again.id, again.created) == (job_id, False) and other.created
 
 
-@pytest.mark.parametrize("queue", ["sync", "attachments", "webhooks", 'x"; drop table queue.job;--'])
+@pytest.mark.parametrize("queue", ["attachments", "webhooks", 'x"; drop table queue.job;--'])
 def test_a_closed_or_unknown_queue_refuses_and_stores_nothing_of_the_call(bench: Bench, queue: str) -> None:
     with pytest.raises(EnqueueError, match=r"takes no jobs|does not exist"):
         bench.store.enqueue([NewJob(QUEUE, {}), NewJob(queue, {})])

@@ -114,6 +114,51 @@ def subscription_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.call("DELETE", f"/subscriptions/{subscription}")
 
 
+def delta_session(app: Client, user: Client, webhook: Webhook) -> None:
+    graph = app.graph
+    folder = graph.control("POST", "contact-folders", {"user": DISPATCH, "name": "Drivers"})["id"]
+    times = {name: {"dateTime": "2026-12-01T08:00:00", "timeZone": "UTC"} for name in ("start", "end")}
+    gone = [graph.put_contact(DISPATCH, displayName="a"), graph.put_event(DISPATCH, **times)]
+    file = graph.put_drive_item(DISPATCH, name="a")
+    window = {"startDateTime": "2026-01-01T00:00:00Z", "endDateTime": "2027-01-01T00:00:00Z"}
+    links = []
+    for n in range(12):
+        graph.put_contact(DISPATCH, displayName="b", emailAddresses=[{"address": "b@c.example", "name": "B"}])
+        graph.put_contact(DISPATCH, displayName="c", parentFolderId=folder)
+        graph.put_event(
+            DISPATCH, start=times["start"], end={"dateTime": f"2026-12-01T{9 + n}:00:00", "timeZone": "UTC"}
+        )
+        graph.put_drive_item(DISPATCH, name=f"f{n}")
+        app.graph.arrive_mail(DISPATCH, MAIL)
+        graph.arrive_chat_message("alex.driver@fleet.example", "x", chat=CHAT)
+        graph.arrive_chat_message("alex.driver@fleet.example", "x", team=TEAM, channel=CHANNEL)
+    drive = app.get(f"/users/{DISPATCH}/drive", select="id").json()["id"]
+    since = "lastModifiedDateTime gt 2026-01-01T00:00:00Z and lastModifiedDateTime lt 2036-01-01T00:00:00Z"
+    app.get(f"/users/{DISPATCH}/chats/getAllMessages", top="5", filter=since)
+    app.get(f"/teams/{TEAM}/channels/getAllMessages", top="5", filter=since)
+    for path, query in (
+        (f"/users/{DISPATCH}/mailFolders/delta", {}),
+        (f"/users/{DISPATCH}/mailFolders/inbox/messages/delta", {"$select": "id,subject"}),
+        (f"/users/{DISPATCH}/calendarView/delta", window),
+        (f"/users/{DISPATCH}/contacts/delta", {}),
+        (f"/users/{DISPATCH}/contactFolders/delta", {}),
+        (f"/users/{DISPATCH}/contactFolders/{folder}/contacts/delta", {}),
+        (f"/drives/{drive}/root/delta", {"$top": "5"}),
+    ):
+        page = app.call("GET", path, params=query).json()
+        while "@odata.nextLink" in page:
+            page = app.call("GET", page["@odata.nextLink"].removeprefix(graph.graph_url)).json()
+        links.append(page["@odata.deltaLink"].removeprefix(graph.graph_url))
+    graph.control("POST", "contacts/delete", {"user": DISPATCH, "id": gone[0]})
+    graph.control("POST", "events/delete", {"user": DISPATCH, "id": gone[1]})
+    graph.control("POST", "drive-items/delete", {"owner": DISPATCH, "id": file})
+    for link in links:
+        app.call("GET", link)
+    graph.expire_deltas()
+    for link in links:
+        app.call("GET", link)
+
+
 def error_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.graph.add_fault("status", status=429, headers={"Retry-After": "2"})
     app.get(MESSAGES)
@@ -124,7 +169,7 @@ def error_session(app: Client, user: Client, webhook: Webhook) -> None:
 
 
 @pytest.mark.parametrize(
-    "session_of", [mail_session, teams_session, activity_session, subscription_session, error_session]
+    "session_of", [mail_session, teams_session, activity_session, subscription_session, delta_session, error_session]
 )
 def test_recorded_requests_and_answers_conform(
     graph: FakeGraph,

@@ -44,8 +44,7 @@ def clock(wired: Wired) -> Clock:
 
 
 @pytest.fixture
-def start(wired: Wired, database: Database, webhook: Webhook, clock: Clock, sql: psycopg.Connection) -> Iterator[Start]:
-    sql.execute("update queue.queue_settings set closed = '' where queue = 'sync'")
+def start(wired: Wired, database: Database, webhook: Webhook, clock: Clock) -> Iterator[Start]:
     hosts: list[Host] = []
 
     def begin(**settings: Any) -> Host:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,8 +31,6 @@ from tests.integration.graph.conftest import CHAT, DISPATCH, KillableSession, Wi
 MAIL = f"users/{DISPATCH}/mailFolders('inbox')/messages"
 CHATS = f"chats/{CHAT}/messages"
 SECRET, NEXT_SECRET = b"1" * 32, b"2" * 32
-#: The registry, with the queue that gaps end in open.
-OPEN = MappingProxyType(dict(QUEUES) | {"sync": replace(QUEUES["sync"], closed="")})
 
 
 class Clock:
@@ -103,13 +100,12 @@ class Host:
         secrets: tuple[bytes, ...] = (SECRET,),
         certificate: Certificate | None = None,
         path: str = "",
-        is_open: bool = True,
     ) -> None:
         self.session = KillableSession(ca_file=str(wired.graph.ca_file), read_seconds=5, total_seconds=10)
         client = SubscriptionClient(GraphClient(self.session, wired.app_tokens, wired.graph.graph_url))
         store = PostgresStore(database)
         self.transport = MemoryTransport()
-        self.producer = Producer(store, self.transport, OPEN if is_open else QUEUES, parse_payload)
+        self.producer = Producer(store, self.transport, QUEUES, parse_payload)
         self.records = PostgresSubscriptionRecords(database, self.producer, clock)
         self.watched = WatchedResources(database, self.producer)
         states = ClientStates(*secrets)

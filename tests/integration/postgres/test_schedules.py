@@ -110,7 +110,7 @@ def test_a_new_schedule_waits_for_its_first_slot_after_now(bench: Bench) -> None
         ({"name": "a\nb"}, "name", "1 to 100 printable"),
         ({"name": None}, "name", "1 to 100 printable"),
         ({"queue": "nowhere"}, "queue", "the queues are: "),
-        ({"queue": "sync"}, "queue", "takes no jobs: "),
+        ({"queue": "attachments"}, "queue", "takes no jobs: "),
         ({"queue": 5}, "queue", "the name of a queue"),
         ({"payload": {"content": "x"}}, "payload", "chatId"),
         ({"payload": {**PAYLOAD, "surprise": 1}}, "payload.surprise", "Extra inputs"),

@@ -52,7 +52,7 @@ def test_enqueue_takes_every_option(sql: psycopg.Connection, postgres_store: Pos
     ("call", "message"),
     [
         ("queue.enqueue('nope', '{}')", 'queue "nope" does not exist'),
-        ("queue.enqueue('sync', '{}')", 'queue "sync" takes no jobs: it has no worker yet'),
+        ("queue.enqueue('attachments', '{}')", 'queue "attachments" takes no jobs: it has no worker yet'),
         ("queue.enqueue('teams-outbound', '[]')", "payload: it must be a JSON object"),
         ("queue.enqueue('teams-outbound', null)", "payload: it must be a JSON object"),
         ("queue.enqueue('teams-outbound', '{}', priority => 11)", "priority: it must be 1"),

@@ -152,7 +152,7 @@ def test_an_item_that_the_database_refuses_is_buried_alone(database_url: str, sq
 
 def test_event_and_job_come_into_being_together_or_not_at_all(database_url: str, sql: psycopg.Connection) -> None:
     database = open_database(database_url)
-    job = NewJob("sync", {}, idempotency_key="k")  # a closed queue: the enqueue fails
+    job = NewJob("attachments", {}, idempotency_key="k")  # a closed queue: the enqueue fails
     event = Event("d1", "s1", "change", "created", "r", None, None, "enqueued", {}, job)
     with pytest.raises(EventRefusedError):
         PostgresWebhookEvents(database).record([event])

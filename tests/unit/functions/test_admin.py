@@ -139,7 +139,7 @@ def test_nul_and_lone_surrogates_in_a_payload_are_no_error(store: MemoryStore) -
 def test_an_unknown_queue_is_404_and_a_closed_one_409_with_the_reason(store: MemoryStore) -> None:
     for name in ('x"; DROP TABLE jobs;--', "Foo", "x" * 300, "{a}'--", "%s", "%(x)s"):
         assert_problem(post({"payload": {}}, queue=name), 404)
-    assert QUEUES["sync"].closed in assert_problem(post({"payload": {}}, queue="sync"), 409)["detail"]
+    assert QUEUES["attachments"].closed in assert_problem(post({"payload": {}}, queue="attachments"), 409)["detail"]
 
 
 @pytest.mark.parametrize(
