@@ -89,7 +89,8 @@ class Authority:
             case "device_code" | "urn:ietf:params:oauth:grant-type:device_code":
                 return self._user_token(*self.flows.redeem_device_code(form), form)
             case "authorization_code":
-                return self._user_token(*self.flows.redeem_auth_code(form), form)
+                user, scope, nonce = self.flows.redeem_auth_code(form)
+                return self._user_token(user, scope, form, nonce)
             case grant:
                 raise AuthorityError("unsupported_grant_type", 70003, f"The grant type '{grant}' is not known.")
 
@@ -122,7 +123,7 @@ class Authority:
             raise AuthorityError("invalid_grant", 50173, "The provided grant has expired due to it being revoked.")
         return self._user_token(user, form.get("scope") or payload["scope"], form)
 
-    def _user_token(self, user: User, scope: str, form: dict[str, str]) -> Json:
+    def _user_token(self, user: User, scope: str, form: dict[str, str], nonce: str = "") -> Json:
         permissions = permissions_of(scope)
         self._world.registration.refuse(user.id)
         if user.id in self._world.registration.without_consent:
@@ -132,7 +133,7 @@ class Authority:
         identity = {
             "aud": CLIENT, "iss": f"{self._base_url}/{TENANT}/v2.0", "iat": int(now), "exp": int(now) + 3600,
             "sub": f"pairwise-{user.id}", "oid": user.id, "tid": TENANT, "preferred_username": user.upn,
-            "name": user.name, "ver": "2.0",
+            "name": user.name, "ver": "2.0", "nonce": nonce or None,
         }  # fmt: skip
         refresh = {"aud": REFRESH, "oid": user.id, "scope": scope, "issued": now, "jti": uuid.uuid4().hex}
         client_info = json.dumps({"uid": user.id, "utid": TENANT}).encode()

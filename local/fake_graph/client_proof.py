@@ -78,7 +78,12 @@ def _check_certificate(
 
 def _is_named(header: dict[str, Any], certificate: x509.Certificate) -> bool:
     sha256, sha1 = (_url_base64(certificate.fingerprint(kind)) for kind in (SHA256(), SHA1()))
-    return header.get("x5t#S256") == sha256 or header.get("x5t") == sha1
+    return _named(header, "x5t#S256") == sha256 or _named(header, "x5t") == sha1
+
+
+def _named(header: dict[str, Any], name: str) -> str:
+    """A thumbprint; MSAL leaves its padding on."""
+    return str(header.get(name, "")).rstrip("=")
 
 
 def _check_federated(text: str, claims: dict[str, Any], known: list[FederatedCredential]) -> None:

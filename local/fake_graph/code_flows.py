@@ -30,12 +30,13 @@ class AuthCode:
     scope: str
     redirect_uri: str
     challenge: str
+    nonce: str
     expires_at: float
     used: bool = False
 
 
 class CodeFlows:
-    """Both flows, up to the user and the scope that the token is for."""
+    """Both flows, up to the user and the scope that the token is for, and the nonce that its request had."""
 
     def __init__(self, world: World, base_url: str) -> None:
         self._world = world
@@ -101,7 +102,7 @@ class CodeFlows:
         permissions_of(query.get("scope", ""))
         return _back(query, self._outcome(query))
 
-    def redeem_auth_code(self, form: dict[str, str]) -> tuple[User, str]:
+    def redeem_auth_code(self, form: dict[str, str]) -> tuple[User, str, str]:
         code = self._world.auth_codes.get(form.get("code", ""))
         if code is None:
             raise AuthorityError("invalid_grant", 9002313, "The authorization code is malformed or invalid.")
@@ -115,7 +116,7 @@ class CodeFlows:
         if code.challenge and base64.urlsafe_b64encode(verifier).decode().rstrip("=") != code.challenge:
             raise AuthorityError("invalid_grant", 501481, "The Code_Verifier does not match the code_challenge.")
         code.used = True
-        return self._world.user(code.user), code.scope
+        return self._world.user(code.user), code.scope, code.nonce
 
     def _outcome(self, query: dict[str, str]) -> dict[str, str]:
         """Who sits before the browser says yes, with the account of the hint unless it is another's browser."""
@@ -130,6 +131,7 @@ class CodeFlows:
             query.get("scope", ""),
             query["redirect_uri"],
             query.get("code_challenge", ""),
+            query.get("nonce", ""),
             time.time() + AUTH_CODE_SECONDS,
         )
         return {"code": code}

@@ -71,8 +71,8 @@ def guarded(http: AuthorityHttp, ask: Callable[[], dict[str, Any]]) -> dict[str,
         raise TokenUnavailable(
             f"the authority gives no token now ({type(error).__name__})", retry_after=http.retry_after
         ) from error
-    except (ValueError, RuntimeError) as error:  # MSAL's words for a discovery document that is none
-        if http.last is None or http.throttled:
+    except (ValueError, RuntimeError) as error:  # MSAL's words for an answer that it cannot use
+        if http.last is None or http.throttled or http.last.status_code < 400:
             raise TokenUnavailable(
                 f"the authority cannot be used ({type(error).__name__})", retry_after=http.retry_after
             ) from error

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from local.process import wait_until
 from shared.graph.credentials import ClientSecret
 from shared.graph.delegated_tokens import DelegatedTokens
 from shared.graph.errors import SignInRequired, TokenRefused, TokenUnavailable
@@ -63,6 +64,38 @@ def test_a_token_is_replaced_before_its_hour_is_over(wired: Wired) -> None:
     now[0] = 3400.0
     tokens.token()
     assert tokens._held is not None and tokens._held.renew_at > 3400
+
+
+def test_a_token_is_renewed_ahead_by_one_thread_while_the_others_use_the_old_one(wired: Wired) -> None:
+    now = [0.0]
+    tokens = AppTokens(wired.application, wired.session, clock=lambda: now[0])
+    first = tokens.token()
+    now[0] = 3400.0
+    before = token_requests(wired)
+    wired.graph.add_fault("delay", path="/token$", seconds=0.5)
+    with ThreadPoolExecutor(8) as pool:
+        renewing = pool.submit(tokens.token)
+        assert wait_until(lambda: token_requests(wired) == before + 1, 10)
+        started = time.monotonic()
+        assert {future.result() for future in [pool.submit(tokens.token) for _ in range(7)]} == {first}
+        assert time.monotonic() - started < 0.4
+        assert renewing.result() != first
+    assert tokens.token() == renewing.result()
+    assert token_requests(wired) == before + 1
+
+
+def test_renewing_ahead_that_fails_leaves_the_old_token_until_its_end(wired: Wired) -> None:
+    now = [0.0]
+    tokens = AppTokens(wired.application, wired.session, clock=lambda: now[0])
+    first = tokens.token()
+    now[0] = 3400.0
+    wired.graph.add_fault("status", path="/token$", status=503, times=2)
+    assert tokens.token() == first
+    assert tokens.token() == first  # not asked again at once
+    now[0] = 3440.0
+    assert tokens.token() == first
+    now[0] = 3480.0
+    assert tokens.token() != first
 
 
 def test_a_failure_is_asked_again_and_not_answered_from_memory(wired: Wired) -> None:

@@ -16,6 +16,7 @@ from shared.engine.errors import (
     JobCancelledError,
     LeaseLostError,
     NetworkError,
+    ParkedError,
     RateLimitedError,
     RejectedError,
     StoreUnavailableError,
@@ -104,6 +105,39 @@ def test_a_rejected_job_dies_at_once_and_the_dead_letter_queue_is_woken(bench: B
     assert record is not None and record.state is JobState.DEAD
     assert record.attempts[0].details == {"status": 404}
     assert bench.wake_ups("dead-letter") == [(1, timedelta())]
+
+
+def test_a_job_without_what_it_needs_is_put_off_and_counts_no_attempt(bench: Bench) -> None:
+    parked = ParkedError(
+        "nobody is signed in", needs="a@b.c", remedy="sign in", urgent=True, pause=timedelta(minutes=1)
+    )
+    bench.handler = raising(parked)
+    [job_id] = bench.enqueue()
+    before = bench.store.get(job_id)
+    bench.worker.run(QUEUE, 1)
+    record = bench.store.get(job_id)
+    assert before is not None and record is not None
+    assert (record.state, record.attempt, record.attempts) == (JobState.SCHEDULED, 0, ())
+    assert timedelta(minutes=1) <= record.run_at - before.run_at <= timedelta(minutes=1.3)
+
+
+def test_whoever_hears_of_a_parked_job_says_for_how_long_it_is_put_off(bench: Bench) -> None:
+    parked = ParkedError("x", needs="a@b.c", remedy="y", urgent=True, pause=timedelta(minutes=1))
+    heard: list[tuple[Job, ParkedError]] = []
+
+    def hear(job: Job, error: ParkedError) -> timedelta:
+        heard.append((job, error))
+        return timedelta(hours=1)
+
+    bench.worker._on_parked = hear
+    bench.handler = raising(parked)
+    [job_id] = bench.enqueue()
+    before = bench.store.get(job_id)
+    bench.worker.run(QUEUE, 1)
+    record = bench.store.get(job_id)
+    assert [(job.id, error) for job, error in heard] == [(job_id, parked)]
+    assert before is not None and record is not None
+    assert record.run_at - before.run_at >= timedelta(hours=1)
 
 
 def test_an_auth_failure_is_retried_once_at_once(bench: Bench) -> None:
