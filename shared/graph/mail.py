@@ -20,7 +20,7 @@ DELETED_ITEMS = "deleteditems"
 DRAFTS = "drafts"
 
 _PREFER = (IMMUTABLE_IDS,)
-_STATE = "id,isDraft,internetMessageId,conversationId,webLink,sentDateTime"
+_STATE = "id,isDraft,internetMessageId,conversationId,webLink,sentDateTime,subject,toRecipients,ccRecipients"
 #: What is read of a message that is kept.
 MESSAGE_FIELDS = (
     "id,isDraft,internetMessageId,internetMessageHeaders,conversationId,webLink,subject,body,from,sender,"
@@ -40,6 +40,8 @@ class MailState:
     conversation_id: str | None
     web_link: str | None
     foreign_files: int = 0
+    subject: str | None = None
+    recipients: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> MailState:
@@ -53,6 +55,8 @@ class MailState:
             conversation_id=message.get("conversationId"),
             web_link=message.get("webLink"),
             foreign_files=int(foreign_files) if foreign_files.isdigit() else 0,
+            subject=message.get("subject"),
+            recipients=tuple(_addresses(message)),
         )
 
 
@@ -230,6 +234,14 @@ class MailClient:
 def job_id_of(message: Mapping[str, Any]) -> str | None:
     """The job that made this message, when it carries our mark."""
     return _property_of(message, JOB_ID_PROPERTY)
+
+
+def _addresses(message: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("toRecipients", "ccRecipients"):
+        for recipient in message.get(name) or []:
+            address = (recipient.get("emailAddress") or {}).get("address")
+            if isinstance(address, str):
+                yield address
 
 
 def _property_of(message: Mapping[str, Any], name: str) -> str | None:

@@ -19,7 +19,7 @@ from shared.graph.mail import DELETED_ITEMS, MailClient, MailState
 from shared.handlers.graph_errors import graph_attempt, job_error
 from shared.handlers.html_text import plain_text
 from shared.handlers.mail_answers import AnswerDrafts
-from shared.handlers.mail_attachments import SINGLE_BYTES, File, MailAttachments
+from shared.handlers.mail_attachments import File, MailAttachments
 from shared.handlers.mail_attempt import MailAttempt, PausedError
 from shared.handlers.mail_message import build_file, build_message
 from shared.handlers.mail_payload import Attachment, Mail
@@ -27,6 +27,8 @@ from shared.handlers.services import AttachmentRecord, Communication, Communicat
 
 #: Up to this size the draft is created with its attachments; beyond, they follow one by one.
 CREATE_BYTES = 3_000_000
+#: More than what stands around the content of a file: names of at most 255 characters, escaped.
+FILE_FIELDS = 5_000
 
 #: What /send may say of a message that is on its way already.
 _MAYBE_SENT = {400, 404, 409}
@@ -97,10 +99,9 @@ class OutlookOutbound:
             self._attachments.attach(attempt, mail.mailbox, state, files, 0)
             return state
         message, job_id = build_message(mail), str(attempt.job.effect_id)
-        if files and sum(file.size for file in files) < SINGLE_BYTES:
-            whole = {**message, "attachments": [build_file(file.attachment, file.content()) for file in files]}
-            if len(to_bytes(whole)) <= CREATE_BYTES:
-                return self._mail.create_draft(mail.mailbox, whole, job_id)
+        if files and len(to_bytes(message)) + sum(file.size * 4 // 3 + FILE_FIELDS for file in files) <= CREATE_BYTES:
+            message["attachments"] = [build_file(file.attachment, file.content()) for file in files]
+            return self._mail.create_draft(mail.mailbox, message, job_id)
         state = self._mail.create_draft(mail.mailbox, message, job_id)
         self._attachments.attach(attempt, mail.mailbox, state, files, 0)
         return state
@@ -188,7 +189,7 @@ def _size(attachment: Attachment, sizes: list[int], number: int) -> int | None:
 
 
 def _communication(job: Job, mail: Mail, state: MailState, sizes: list[int]) -> Communication:
-    recipients = [r.address for r in (*mail.to, *mail.cc, *mail.bcc)]
+    recipients = [r.address for r in (*mail.to, *mail.cc, *mail.bcc)] or state.recipients  # a reply may name none
     return Communication(
         direction="out",
         channel="outlook",
@@ -196,7 +197,7 @@ def _communication(job: Job, mail: Mail, state: MailState, sizes: list[int]) -> 
         thread_id=state.conversation_id,
         sender=mail.from_.address,
         recipients=list(dict.fromkeys(recipients)),
-        subject=mail.subject,
+        subject=mail.subject if mail.subject is not None else state.subject,
         body=mail.body,
         body_type=mail.body_type,
         text=plain_text(mail.body) if mail.body_type == "html" else mail.body.strip(),

@@ -47,6 +47,7 @@ def test_a_reply_goes_to_the_sender_in_the_thread_with_the_quoted_text(wired: Wi
     assert {"name": "x-tour", "value": "7"} in mail["internetMessageHeaders"]
     assert mail["categories"] == ["Tour"]
     assert len(wired.graph.mailbox(DRIVER, "inbox")) == 1
+    assert (list(wired.log.only.recipients), wired.log.only.subject) == ([DRIVER], "RE: Gate 7?")
 
 
 def test_a_reply_to_all_goes_to_all_but_the_mailbox(wired: Wired) -> None:

@@ -22,6 +22,7 @@ PAYLOADS: list[dict[str, Any]] = [
     {"from": "Dispatch@Fleet.example"},
     {"from": {"address": "Dispatch@Fleet.example", "name": "D"}},
     {"from": {"name": "D"}},
+    {"from": {"address": "Fleet@Fleet.example", "sender": "Dispatch@Fleet.example"}},
     {"from": {"address": {"address": "deep"}}},
 ]
 
