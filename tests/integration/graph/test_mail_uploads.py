@@ -112,6 +112,19 @@ def test_a_chunk_whose_answer_is_lost_is_looked_for_at_once(wired: Wired, chunk:
     assert len(chunks(wired)) == 3
 
 
+def test_the_last_answer_of_an_upload_that_went_on_is_lost_and_the_file_is_there_once(wired: Wired) -> None:
+    wired.session.kill_at = (4, "after")
+
+    def lose_the_last() -> None:
+        wired.graph.add_fault("delay", path="AttachmentSessions", method="PUT", seconds=0.01)
+        wired.graph.add_fault("lose-answer", path="AttachmentSessions", method="PUT")
+
+    run = wired.run("outlook-outbound", mail(wired), between=lose_the_last)
+    assert run.classes == [ErrorClass.WORKER_LOST]
+    assert sessions(wired) == 1
+    assert_arrived_whole_and_once(wired)
+
+
 def test_an_upload_goes_on_at_the_byte_that_is_missing_not_at_a_chunk(wired: Wired) -> None:
     wired.graph.control("POST", "uploads", {"cutAfter": 1_000_003})
     run = wired.run("outlook-outbound", mail(wired))
