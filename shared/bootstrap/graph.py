@@ -13,8 +13,9 @@ from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
-    from shared.graph.bot import BotClient
+    from shared.graph.bot import BotClient, BotTokens
     from shared.graph.client import GraphClient
+    from shared.graph.credentials import Application
     from shared.graph.delta import DeltaClient
     from shared.graph.mail import MailClient
     from shared.graph.teams import TeamsClient
@@ -126,11 +127,27 @@ def teams_routes() -> Routes:
 
 @once
 def bot() -> BotClient:
-    """The Bot Framework as the application, or as a bot with an application of its own."""
-    from shared.graph.bot import BOT_SCOPES, BotClient
+    from shared.graph.bot import BotClient
     from shared.graph.client import GraphClient
-    from shared.graph.credentials import ClientSecret, ManagedIdentity
+    from shared.teams_settings import TeamsSettings
+
+    service_url = load_settings(TeamsSettings).bot_service_url
+    connector = GraphClient(graph_session(), new_bot_tokens(), service_url, "the Bot Framework")
+    return BotClient(connector, _bot_application().client_id)
+
+
+def new_bot_tokens() -> BotTokens:
+    from shared.graph.bot import BOT_SCOPES, BotTokens
     from shared.graph.tokens import AppTokens
+    from shared.teams_settings import TeamsSettings
+
+    is_own = load_settings(TeamsSettings).bot_client_id is not None
+    return BotTokens(AppTokens(_bot_application(), graph_session(), scopes=BOT_SCOPES), own_application=is_own)
+
+
+def _bot_application() -> Application:
+    """The application of Graph, or one of the bot's own."""
+    from shared.graph.credentials import ClientSecret, ManagedIdentity
     from shared.teams_settings import TeamsSettings
 
     settings, app = load_settings(TeamsSettings), application()
@@ -141,10 +158,7 @@ def bot() -> BotClient:
         if app.credential.client_id is None:
             raise SettingsError([Problem("GRAPH_MANAGED_IDENTITY", "a bot needs its client id in place of system")])
         app = replace(app, client_id=app.credential.client_id)
-    app = replace(app, tenant_id=settings.bot_tenant_id or app.tenant_id)
-    tokens = AppTokens(app, graph_session(), scopes=BOT_SCOPES)
-    connector = GraphClient(graph_session(), tokens, settings.bot_service_url, "the Bot Framework")
-    return BotClient(connector, app.client_id)
+    return replace(app, tenant_id=settings.bot_tenant_id or app.tenant_id)
 
 
 @once

@@ -126,6 +126,8 @@ def identity_watch() -> IdentityWatch:
 
 def _failure_of(identity: str) -> str | None:
     """Why the authority gives this identity no new token; None when it does, or nothing needs it any more."""
+    from shared.bootstrap.graph import new_bot_tokens
+    from shared.graph.bot import BOT
     from shared.graph.credentials import APPLICATION
     from shared.graph.errors import TokenFailure
     from shared.graph.tokens import AppTokens
@@ -135,6 +137,8 @@ def _failure_of(identity: str) -> str | None:
             return None if service_accounts() else "no service account is set"
         if identity == APPLICATION:
             AppTokens(application(), graph_session()).token(refused="")
+        elif identity == BOT:
+            new_bot_tokens().token(refused="")
         elif identity.lower() in _all_tokens():
             _new_tokens(identity).token(refused="")
     except (TokenFailure, SettingsError) as failure:

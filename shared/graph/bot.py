@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.graph.client import GraphClient
-from shared.graph.errors import AnswerLost
+from shared.graph.client import GraphClient, TokenSource
+from shared.graph.errors import AnswerLost, TokenRefused, TokenUnavailable
 from shared.graph.teams import Place
 
 BOT_SCOPES = ("https://api.botframework.com/.default",)
+#: What a failure's `identity` says when it is the bot's.
+BOT = "bot"
 #: Both are in use for a message that was taken.
 _TAKEN = (200, 201)
 
@@ -25,6 +27,29 @@ class Member:
 
     id: str
     name: str
+
+
+class BotTokens:
+    """Tokens for the connector, whose failures name the bot: it may lack a token while Graph gives one, and the other
+    way round. `own_application`: its credential is in settings of its own.
+    """
+
+    def __init__(self, tokens: TokenSource, *, own_application: bool) -> None:
+        self._tokens = tokens
+        self._own_application = own_application
+
+    def token(self, *, refused: str | None = None, claims: str | None = None) -> str:
+        """See TokenSource."""
+        try:
+            return self._tokens.token(refused=refused, claims=claims)
+        except TokenUnavailable as failure:
+            raise TokenUnavailable(f"the bot: {failure}", identity=BOT, retry_after=failure.retry_after) from failure
+        except TokenRefused as failure:
+            message, remedy = str(failure).removesuffix(failure.remedy).strip(), failure.remedy
+            if self._own_application:
+                remedy = remedy.replace("GRAPH_CLIENT", "TEAMS_BOT_CLIENT")
+                remedy = remedy.replace("GRAPH_TENANT_ID", "TEAMS_BOT_TENANT_ID")
+            raise TokenRefused(f"The bot: {message}", remedy=remedy, codes=failure.codes, identity=BOT) from failure
 
 
 class BotClient:

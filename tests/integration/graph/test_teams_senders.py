@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
 
+from local.fake_graph.state import CLIENT
 from shared.engine.context import Context
-from shared.engine.errors import JobCancelledError, LeaseLostError
+from shared.engine.errors import JobCancelledError, LeaseLostError, ParkedError
 from shared.engine.job import ErrorClass, Job
 from shared.graph.activity import chain_id_of
+from shared.graph.bot import BOT_SCOPES, BotClient, BotTokens
+from shared.graph.client import GraphClient
+from shared.graph.credentials import ClientSecret
+from shared.graph.tokens import AppTokens
 from shared.handlers.teams_payload import TeamsMessage
 from shared.handlers.teams_routes import Routes, parse_rules
 from shared.logs import Redaction
@@ -157,6 +163,18 @@ class TestBot:
         run = wired.run("teams-outbound", by_bot())
         assert run.classes == [kind]
         assert len(posted(wired)) == 1
+
+    @pytest.mark.parametrize(("own", "setting"), [(True, "TEAMS_BOT_CLIENT_SECRET"), (False, "GRAPH_CLIENT_SECRET")])
+    def test_a_bot_without_a_token_parks_its_jobs_under_its_own_name(
+        self, wired: Wired, own: bool, setting: str
+    ) -> None:
+        wrong = AppTokens(replace(wired.application, credential=ClientSecret("no")), wired.session, scopes=BOT_SCOPES)
+        tokens = BotTokens(wrong, own_application=own)
+        wired.bot = BotClient(GraphClient(wired.session, tokens, wired.graph.bot_url, "the Bot Framework"), CLIENT)
+        with pytest.raises(ParkedError) as parked:
+            wired.handler("teams-outbound")(Job(uuid4(), "teams-outbound", "", 1, 5, uuid4()), by_bot(), Context())
+        assert (parked.value.needs, parked.value.urgent) == ("bot", True)
+        assert setting in parked.value.remedy and str(parked.value).startswith("The bot: ")
 
     def test_an_old_token_is_replaced_once(self, wired: Wired) -> None:
         wired.run("teams-outbound", by_bot())
