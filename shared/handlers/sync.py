@@ -169,7 +169,7 @@ class Sync:
                 wait = _until_next_resync(known, round_)
                 if wait > timedelta():
                     return Deferred(wait, f"{resync}; the set was read anew less than {RESYNC_PERIOD} ago")
-                self._store.restart(round_, known, resync.link, forced=True)
+                self._store.restart(round_, known, resync.link if kind.follows_location else None, forced=True)
                 return None
             except GraphError as error:
                 if error.status != 404 or not kind.may_be_missing(known):

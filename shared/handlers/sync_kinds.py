@@ -36,6 +36,8 @@ class Kind:
     """One resource type of one account. `permit` is called before each request that a kind makes itself."""
 
     resource_type: ClassVar[ResourceType]
+    #: Whether a full sync begins where Graph's 410 says, and not with our own first request, which has our options.
+    follows_location: ClassVar[bool] = False
 
     def __init__(
         self, user: str | None, team: str | None, reader: Reader, job: Job, permit: Callable[[], None]
@@ -130,6 +132,7 @@ class Files(Kind):
     """One set: the drive of the user, or of the team."""
 
     resource_type = "files"
+    follows_location = True
 
     @override
     def roots(self) -> list[NewSet]:

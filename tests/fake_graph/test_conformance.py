@@ -126,7 +126,7 @@ def delta_session(app: Client, user: Client, webhook: Webhook) -> None:
         graph.put_contact(DISPATCH, displayName="b", emailAddresses=[{"address": "b@c.example", "name": "B"}])
         graph.put_contact(DISPATCH, displayName="c", parentFolderId=folder)
         graph.put_event(
-            DISPATCH, start=times["start"], end={"dateTime": f"2026-12-01T{9 + n}:00:00", "timeZone": "UTC"}
+            DISPATCH, start=times["start"], end={"dateTime": f"2026-12-01T{9 + n:02d}:00:00", "timeZone": "UTC"}
         )
         graph.put_drive_item(DISPATCH, name=f"f{n}")
         app.graph.arrive_mail(DISPATCH, MAIL)

@@ -204,6 +204,17 @@ def test_a_forgotten_link_ends_in_a_full_sync_that_finds_what_vanished(bench: Be
     assert bench.history()[-1]["resyncs"] == 2  # the folders' link and the contacts'
 
 
+@pytest.mark.parametrize("kind", ["calendar", "emails", "contacts"])
+def test_a_full_sync_that_graph_asks_for_has_the_options_of_the_first(bench: Bench, kind: str) -> None:
+    bench.sync(kind)
+    first = [one["query"] for one in bench.requests("/delta")]
+    bench.graph.control("DELETE", "requests")
+    bench.graph.expire_deltas()
+    assert bench.sync(kind).result is not None
+    anew = [one["query"] for one in bench.requests("/delta") if one["status"] == 200]
+    assert sorted(map(str, anew)) == sorted(map(str, first))
+
+
 @pytest.mark.usefixtures("small_pages")
 def test_a_link_forgotten_in_the_middle_of_a_round_restarts_the_set(bench: Bench) -> None:
     ids = fill(bench, 7)
