@@ -15,7 +15,7 @@ from shared.postgres.pool import Database
 _PREFIX = "identity:"
 #: Longer than any process holds a refused credential back (shared/graph/tokens.py): until then a failure that was
 #: heard of before the mending may be told once more.
-GRACE = timedelta(seconds=10)
+GRACE = timedelta(seconds=6)
 PAGE = 1000
 
 _NOTE = """
