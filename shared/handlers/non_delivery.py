@@ -15,6 +15,7 @@ from email.message import Message
 from itertools import islice
 from typing import Any
 
+from shared.graph.errors import GraphError
 from shared.graph.mail import MailClient
 from shared.handlers.inbound import moment, objects
 from shared.handlers.payload_fields import text_of
@@ -47,7 +48,12 @@ class NonDelivery:
         if not is_report(message):
             return 0
         message_id = text_of(message.get("id"))
-        raw = self._mail.mime(user, message_id, REPORT_BYTES)
+        try:
+            raw = self._mail.mime(user, message_id, REPORT_BYTES)
+        except GraphError as error:
+            if error.status != 404:
+                raise
+            return 0  # deleted since it was read
         try:
             report = read_report(raw, user, message)
         except RecursionError:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from shared.engine.job import ErrorClass
 from shared.handlers.mail_payload import Mail
 from shared.handlers.outlook_inbound import MailReference
 from shared.handlers.services import Communication
@@ -107,6 +108,19 @@ def test_a_worker_killed_while_it_takes_a_report_in_loses_and_doubles_nothing(
         wired.session.kill_at = (number, "after")
         take_in_reports(wired)
     assert len(stored.of_job(run.job.id)) == 1
+
+
+@pytest.mark.parametrize(("status", "classes"), [(404, []), (503, [ErrorClass.NETWORK])])
+def test_a_report_that_cannot_be_read_is_read_again_or_gone(
+    wired: Wired, stored: PostgresDeliveryFailures, status: int, classes: list[ErrorClass]
+) -> None:
+    job = wired.run("outlook-outbound", mail("nobody@fleet.example")).job
+    (report,) = wired.graph.mailbox(DISPATCH, "inbox")
+    wired.graph.add_fault("status", path=r"/\$value$", status=status)
+    resource = f"users/{DISPATCH}/messages/{report['immutableId']}"
+    run = wired.run("outlook-inbound", MailReference.model_validate({"resource": resource}))
+    assert run.dead is None and run.classes == classes
+    assert len(stored.of_job(job.id)) == len(classes)
 
 
 def test_a_report_of_a_mail_that_is_not_ours_is_an_ordinary_mail(
