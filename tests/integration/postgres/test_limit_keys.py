@@ -19,6 +19,8 @@ PAYLOADS: list[dict[str, Any]] = [
     {"chatId": None, "teamId": "Team", "channelId": "19:Alerts"},
     {"chatId": 7, "teamId": "Team", "channelId": ["19:Alerts"]},
     {"teamId": "Team"},
+    {"workflow": "Alerts"},
+    {"chatId": "19:Dispatch@thread.v2", "workflow": "Alerts"},
     {"from": "Dispatch@Fleet.example"},
     {"from": {"address": "Dispatch@Fleet.example", "name": "D"}},
     {"from": {"name": "D"}},

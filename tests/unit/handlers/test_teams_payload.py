@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared.engine.errors import PayloadError
 from shared.handlers.loading import parse_payload
+from shared.handlers.registry import QUEUES
 from shared.handlers.teams_bodies import account_message, bot_activity, workflow_message
 from shared.handlers.teams_html import clean, has_content
 from shared.handlers.teams_limits import BOT_BYTES, MESSAGE_BYTES, route_of
@@ -121,6 +122,21 @@ class TestChoice:
     def test_rules_that_cannot_be_read_say_why(self, text: str, why: str) -> None:
         with pytest.raises(ValueError, match=why):
             parse_rules(text)
+
+
+@pytest.mark.parametrize(
+    ("payload", "key"),
+    [
+        (CHAT, "chat:19:a@thread.v2"),
+        (CHAT | {"sender": "bot"}, "chat:19:a@thread.v2"),
+        (CHANNEL | {"replyToId": "1"}, "chat:t/19:c@thread.tacv2"),
+        ({"workflow": "Alerts"}, "chat:alerts"),
+        ({"userIds": ["u"]}, None),
+    ],
+)
+def test_every_sender_counts_by_its_chat_channel_or_workflow(payload: dict[str, Any], key: str | None) -> None:
+    limit_key = QUEUES["teams-outbound"].limit_key
+    assert limit_key is not None and limit_key.of(payload) == key
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
