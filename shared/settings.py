@@ -160,6 +160,16 @@ class SubscriptionSettings(Group):
     )
 
 
+class EventSettings(Group):
+    """How the fleet application hears of messages that come in."""
+
+    endpoint: str | None = Field(
+        None,
+        alias="OUTGOING_EVENTS_ENDPOINT",
+        description="name of the endpoint in OUTGOING_WEBHOOKS that is told of messages that come in",
+    )
+
+
 class ResourceDataSettings(Group):
     """What Graph encrypts the resource data in notifications for; without it, messages are fetched."""
 
@@ -349,6 +359,7 @@ GROUPS: tuple[type[Group], ...] = (
     TeamsSettings,
     SubscriptionSettings,
     ResourceDataSettings,
+    EventSettings,
     EncryptionSettings,
     OperatorSettings,
     NotificationSettings,

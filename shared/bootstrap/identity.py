@@ -61,6 +61,11 @@ def _all_tokens() -> dict[str, DelegatedTokens]:
     return {name.lower(): _new_tokens(name) for name in service_accounts()}
 
 
+def own_account_ids() -> set[str]:
+    """The object ids of the service accounts that have signed in."""
+    return {user_id for tokens in _all_tokens().values() if (user_id := tokens.user_id()) is not None}
+
+
 def _new_tokens(account: str) -> DelegatedTokens:
     from shared.graph.delegated_tokens import DelegatedTokens
 

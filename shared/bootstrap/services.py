@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import blobs, database
@@ -18,7 +18,7 @@ from shared.bootstrap.graph import (
     uploads,
     workflows,
 )
-from shared.bootstrap.identity import service_accounts
+from shared.bootstrap.identity import own_account_ids, service_accounts
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.outgoing import default_channels, notification_channels
 from shared.bootstrap.watching import reconciler, subscription_records
@@ -103,6 +103,15 @@ class HandlerServices:
         from shared.postgres.communications import PostgresCommunications
 
         return PostgresCommunications(database())
+
+    def own_account_ids(self) -> Collection[str]:
+        return own_account_ids()
+
+    @property
+    def events_endpoint(self) -> str | None:
+        from shared.settings import EventSettings
+
+        return load_settings(EventSettings).endpoint
 
     @property
     def sync(self) -> SyncStore:

@@ -27,7 +27,7 @@ MESSAGE_FIELDS = (
     "toRecipients,ccRecipients,bccRecipients,replyTo,importance,categories,hasAttachments,receivedDateTime,"
     "sentDateTime,lastModifiedDateTime,parentFolderId"
 )
-_ATTACHMENT = "id,name,contentType,size,isInline"
+_ATTACHMENT = "id,name,contentType,size,isInline,microsoft.graph.fileAttachment/contentId"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +186,20 @@ class MailClient:
                 prefer=_PREFER,
             )
         )
+
+    def attached_item(self, user: str, message: str, attachment: str) -> dict[str, Any]:
+        """The message, event or contact that an itemAttachment holds, with all its properties."""
+        found = self._graph.call(
+            "GET",
+            "/users/{user}/messages/{message}/attachments/{attachment}",
+            user=user,
+            message=message,
+            attachment=attachment,
+            query={"$expand": "microsoft.graph.itemattachment/item"},
+            prefer=_PREFER,
+        )
+        item = found.get("item")
+        return item if isinstance(item, dict) else {}
 
     def send_draft(self, user: str, message: str) -> None:
         """Send a draft. Graph takes it (202) before it is transported."""

@@ -36,22 +36,26 @@ def change_key(
 ) -> str:
     """What makes two notifications the same change; `content` is the resource that it brings.
 
-    With an etag: the resource in that state, and whether it is gone. So `created` and `updated` of one creation,
-    repeats, and the views of two subscriptions are one; an edit has a new etag. Without one, a creation is one
-    for its resource; anything else is told by the notification's id, or else only by its place in its delivery:
-    rather a spare look at a message than a missed change.
+    With an etag: the resource in that state. So `created` and `updated` of one creation, repeats, and the views of
+    two subscriptions are one; an edit has a new etag. Without one, a creation is one for its resource. A deletion
+    is told by its notification's id, since a move is told as one and leaves the etag: the real one may follow.
+    Anything else is told by the id too, or only by its place in its delivery: rather a spare look than a missed
+    change.
     """
     change = str(item.get("changeType"))
     resource = target.identity if target else (str(item.get("resource")),)
     data = item.get("resourceData")
     etag = (data.get("@odata.etag") if isinstance(data, dict) else None) or (content or {}).get("etag")
+    notification = item.get("id")
     state: tuple[str, ...]
-    if isinstance(etag, str) and etag:
+    if change == "deleted" and isinstance(notification, str):
+        state = (change, "id", notification)
+    elif isinstance(etag, str) and etag:
         state = ("etag", etag, "gone" if change == "deleted" else "there")
     elif change == "created":
         state = (change,)
-    elif isinstance(item.get("id"), str):
-        state = (change, "id", str(item["id"]))
+    elif isinstance(notification, str):
+        state = (change, "id", notification)
     else:
         state = (change, "at", position)
     return digest("change", str(item.get("tenantId")), *resource, *state)

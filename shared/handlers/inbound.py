@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import unquote
 
 from shared.engine.errors import NetworkError
-from shared.engine.job import ErrorClass, Job
+from shared.engine.job import Completed, ErrorClass, Job, NewJob
 from shared.graph.errors import GraphError
 from shared.handlers.graph_errors import job_error
 from shared.handlers.payload_fields import Payload
+from shared.handlers.services import OutgoingEvent, Recorded
 
 #: A message that is not there is looked for again this often: it may have been a passing copy, or come late.
 LOOKS_FOR_MISSING = 2
+#: The breaker: a machine that answers our answers. The application hears of so many automatic messages in a thread
+#: within the window, and of no more.
+MOST_AUTOMATIC = 20
+AUTOMATIC_WINDOW = timedelta(minutes=10)
 
 
 class NotificationReference(Payload):
@@ -52,6 +57,35 @@ def look_again(job: Job, error: GraphError) -> None:
     if job.failures(ErrorClass.NETWORK) < LOOKS_FOR_MISSING:
         details = job_error(error, send=False).details
         raise NetworkError("the message is not there yet, or no more", details=details) from error
+
+
+class Told:
+    """Ends an inbound job: with what became of the message, and with the job that tells the application of it.
+
+    `endpoint` names the outgoing webhook that is told; without one, the application reads `outgoing_events`.
+    """
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        self._endpoint = endpoint
+
+    def of(self, recorded: Recorded, job: Job, channel: Literal["teams", "outlook"]) -> Completed:
+        if recorded.event is None:
+            return Completed({"outcome": recorded.outcome})
+        result = {"outcome": recorded.outcome, "event_id": str(recorded.event.id)}
+        return Completed(result, self._jobs(recorded.event, job, channel))
+
+    def _jobs(self, event: OutgoingEvent, job: Job, channel: str) -> tuple[NewJob, ...]:
+        if self._endpoint is None:
+            return ()
+        payload = {
+            "channel": "webhook",
+            "endpoint": self._endpoint,
+            "type": event.kind,
+            "title": event.kind,
+            "data": {"eventId": str(event.id), "messageId": str(event.message_id), "channel": channel},
+        }
+        key = f"outgoing-event:{event.id}"
+        return (NewJob("notifications", payload, idempotency_key=key, correlation_id=job.correlation_id),)
 
 
 def moment(text: Any) -> datetime | None:

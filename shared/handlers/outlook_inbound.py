@@ -1,5 +1,8 @@
 """Takes in a mail that a notification names: fetches it with immutable ids and keeps it once.
 
+It is fetched also when the notification brings it: what is attached, and the mark that tells our own mail, have to be
+asked for anyway, and only an answer of Graph's shows that it is not deleted meanwhile.
+
 Left out: drafts, and what this queue itself has sent. The outbound handler has recorded those, so the copy in
 Sent Items (told by our mark and the folder) is no news.
 """
@@ -20,6 +23,7 @@ from shared.handlers.graph_errors import graph_attempt
 from shared.handlers.html_text import plain_text
 from shared.handlers.inbound import (
     NotificationReference,
+    Told,
     child,
     either,
     ids,
@@ -29,6 +33,7 @@ from shared.handlers.inbound import (
     segment,
     sortable,
 )
+from shared.handlers.inbound_attachments import read_attachments
 from shared.handlers.non_delivery import NonDelivery
 from shared.handlers.payload_fields import text_of
 from shared.handlers.services import AttachmentRecord, Communication, CommunicationLog, Services
@@ -38,10 +43,13 @@ _MAIL = re.compile(
     re.IGNORECASE,
 )
 _KEPT = ("importance", "categories", "webLink", "parentFolderId", "from", "sender", "replyTo", "sentDateTime")
-_KINDS = {
-    "#microsoft.graph.fileattachment": "file",
-    "#microsoft.graph.itemattachment": "item",
-    "#microsoft.graph.referenceattachment": "reference",
+#: Headers by which a machine says so: RFC 3834, and what mailing lists and older answering machines write.
+_AUTOMATIC = {
+    "auto-submitted": re.compile(r"(?!no\b)", re.IGNORECASE),
+    "precedence": re.compile(r"bulk|junk|list|auto_reply", re.IGNORECASE),
+    "list-id": re.compile(""),
+    "x-autoreply": re.compile(""),
+    "x-autorespond": re.compile(""),
 }
 
 
@@ -58,28 +66,30 @@ class MailReference(NotificationReference):
 class OutlookInbound:
     """The handler of `outlook-inbound`."""
 
-    def __init__(self, mail: MailClient, log: CommunicationLog, non_delivery: NonDelivery) -> None:
+    def __init__(
+        self, mail: MailClient, log: CommunicationLog, non_delivery: NonDelivery, told: Told | None = None
+    ) -> None:
         self._mail = mail
         self._log = log
         self._non_delivery = non_delivery
+        self._told = told or Told()
 
     def __call__(self, job: Job, payload: MailReference, context: Context) -> Completed:
         user, message_id = address(payload.resource)
-        attachments: list[dict[str, Any]] = []
+        attachments: list[AttachmentRecord] = []
         with graph_attempt(context):
             message = self._message(job, payload, user, message_id)
             if message is None:
-                self._log.mark_deleted("outlook", message_id, None)
-                return Completed({"outcome": "gone"})
+                return self._told.of(self._log.mark_deleted("outlook", message_id, job.id), job, "outlook")
             if message.get("isDraft") is True:
                 return Completed({"outcome": "ignored", "message_type": "draft"})
             if self._is_own(user, message):
                 return Completed({"outcome": "own"})
             self._non_delivery.take_in(user, message)
             if may_have_attachments(message):
-                attachments = self._mail.attachments(user, text_of(message.get("id")) or message_id)
-        is_new = self._log.record(communication(job, user, message_id, message, attachments))
-        return Completed({"outcome": "stored" if is_new else "updated"})
+                attachments = read_attachments(self._mail, user, text_of(message.get("id")) or message_id)
+        recorded = self._log.record(communication(job, user, message_id, message, attachments))
+        return self._told.of(recorded, job, "outlook")
 
     def _message(self, job: Job, payload: MailReference, user: str, message_id: str) -> dict[str, Any] | None:
         try:
@@ -103,13 +113,23 @@ class OutlookInbound:
 def build(services: Services) -> Handler:
     """The handler, from what bootstrap has built."""
     non_delivery = NonDelivery(services.mail, services.delivery_failures)
-    return OutlookInbound(services.mail, services.communications, non_delivery)
+    told = Told(services.events_endpoint)
+    return OutlookInbound(services.mail, services.communications, non_delivery, told)
 
 
 def address(resource: str) -> tuple[str, str]:
     """The mailbox and the message's id, from a notification's resource path."""
     found = ids(_MAIL, resource)
     return either(found, "user") or "", either(found, "message") or ""
+
+
+def is_automatic(message: dict[str, Any]) -> bool:
+    """Whether a machine wrote it, as far as its headers tell."""
+    for header in objects(message.get("internetMessageHeaders")):
+        pattern = _AUTOMATIC.get(text_of(header.get("name")).lower())
+        if pattern is not None and pattern.match(text_of(header.get("value")).strip()):
+            return True
+    return False
 
 
 def may_have_attachments(message: Mapping[str, Any]) -> bool:
@@ -119,7 +139,7 @@ def may_have_attachments(message: Mapping[str, Any]) -> bool:
 
 
 def communication(
-    job: Job, user: str, message_id: str, message: dict[str, Any], attachments: list[dict[str, Any]]
+    job: Job, user: str, message_id: str, message: dict[str, Any], attachments: list[AttachmentRecord]
 ) -> Communication:
     body = child(message, "body")
     content = text_of(body.get("content"))
@@ -143,7 +163,8 @@ def communication(
         occurred_at=moment(message.get("receivedDateTime")),
         internet_message_id=text_of(message.get("internetMessageId")) or None,
         account=user,
-        attachments=[_attachment(item, number) for number, item in enumerate(attachments)],
+        automatic=is_automatic(message),
+        attachments=attachments,
         job_id=job.id,
         correlation_id=job.correlation_id,
         raw={name: message[name] for name in _KEPT if message.get(name) is not None}
@@ -156,15 +177,3 @@ def communication(
 
 def _address_of(recipient: dict[str, Any]) -> str:
     return text_of(child(recipient, "emailAddress").get("address"))
-
-
-def _attachment(item: dict[str, Any], number: int) -> AttachmentRecord:
-    size = item.get("size")
-    return AttachmentRecord(
-        external_id=text_of(item.get("id")) or f"unnamed-{number}",
-        name=text_of(item.get("name")),
-        content_type=text_of(item.get("contentType")) or None,
-        size=size if isinstance(size, int) else None,
-        is_inline=item.get("isInline") is True,
-        kind=_KINDS.get(text_of(item.get("@odata.type")).lower(), "other"),
-    )

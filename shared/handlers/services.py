@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRecord:
-    """An attachment as Graph describes it; `size` in bytes."""
+    """An attachment as Graph describes it; `size` in bytes. `details` are what its kind adds."""
 
     external_id: str
     name: str
@@ -33,13 +33,16 @@ class AttachmentRecord:
     size: int | None
     is_inline: bool
     kind: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Communication:
     """One message in or out, as kept in `communication_logs`. `external_id` is Graph's id of it.
 
-    `thread_id` is the chat, the channel thread or the mail conversation; `text` the plain text for searching.
+    `thread_id` is the chat, the channel thread or the mail conversation; `text` the plain text for searching;
+    `automatic` says that a machine wrote it. `raw["modifiedAt"]` is the state that was seen, as a text that sorts;
+    `fetched` says that Graph showed it just now, in place of a notification that brought it.
     """
 
     direction: Literal["in", "out"]
@@ -58,18 +61,47 @@ class Communication:
     attachments: Sequence[AttachmentRecord] = ()
     job_id: UUID | None = None
     correlation_id: str | None = None
+    edited_at: datetime | None = None
+    deleted_at: datetime | None = None
+    automatic: bool = False
+    fetched: bool = True
     raw: dict[str, Any] = field(default_factory=dict)
+
+
+#: What became of a look at a message: a new row, of which the application hears (stored) or which the breaker keeps
+#: from it (held); a change of what people read (edited, deleted, restored) or of something else (updated); no change;
+#: a message of our own; one that was never stored.
+Outcome = Literal["stored", "held", "edited", "deleted", "restored", "updated", "unchanged", "own", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingEvent:
+    """An entry of `outgoing_events`: what happened (message.received …) to which message of `communication_logs`."""
+
+    id: UUID
+    kind: str
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a message; `event` is what this job told the application of it, now or at an earlier try."""
+
+    outcome: Outcome
+    event: OutgoingEvent | None = None
 
 
 class CommunicationLog(Protocol):
     """Stores messages. Idempotent: the same message (channel, direction, external id) is one row."""
 
-    def record(self, message: Communication) -> bool:
-        """Insert, or update when it changed; True when the row is new."""
+    def record(self, message: Communication) -> Recorded:
+        """Insert, or update with a look that is not older than the row; what changes makes an outgoing event."""
         ...
 
-    def mark_deleted(self, channel: Literal["teams", "outlook"], external_id: str, deleted_at: datetime | None) -> bool:
-        """Note on a message that came in that its sender deleted it; the text stays. False: never stored."""
+    def mark_deleted(
+        self, channel: Literal["teams", "outlook"], external_id: str, job_id: UUID | None = None
+    ) -> Recorded:
+        """Note on a message that came in that it is gone; the text stays."""
         ...
 
 
@@ -228,6 +260,15 @@ class Services(Protocol):
 
     @property
     def communications(self) -> CommunicationLog: ...
+
+    def own_account_ids(self) -> Collection[str]:
+        """The object ids of the service accounts that have signed in."""
+        ...
+
+    @property
+    def events_endpoint(self) -> str | None:
+        """The endpoint of outgoing webhooks that is told of each message that came in."""
+        ...
 
     @property
     def sync(self) -> SyncStore: ...

@@ -16,12 +16,12 @@ from shared.graph.mail import JOB_ID_EXPANDED, MESSAGE_FIELDS, SENT_ITEMS, job_i
 from shared.graph.teams import Place
 from shared.handlers import outlook_inbound, teams_inbound
 from shared.handlers.inbound import child, moment
+from shared.handlers.inbound_attachments import read_attachments
 from shared.handlers.non_delivery import is_report
 from shared.handlers.payload_fields import text_of
-from shared.handlers.services import Communication
+from shared.handlers.services import AttachmentRecord, Communication
 from shared.handlers.sync_kinds import FOLDERS, Kind, folders, last_of_each
 from shared.handlers.sync_store import Content, DeltaSet, Messages, NewSet
-from shared.handlers.teams_senders import sender_id
 
 FOLDERS_PAGE = 200
 MESSAGES_PAGE = 50
@@ -95,10 +95,9 @@ class Emails(Kind):
         if change.id not in known and is_report(message):
             self.permit()
             self.reader.non_delivery.take_in(self.user, message)
-        attachments: list[dict[str, Any]] = []
+        attachments: list[AttachmentRecord] = []
         if change.id not in known and outlook_inbound.may_have_attachments(message):
-            self.permit()
-            attachments = self.reader.mail.attachments(self.user, change.id)
+            attachments = read_attachments(self.reader.mail, self.user, change.id, self.permit)
         found = outlook_inbound.communication(self.job, self.user, change.id, message, attachments)
         return replace(found, direction="out") if is_sent else found
 
@@ -148,7 +147,8 @@ class Chats(Kind):
 
     @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
-        own = self.reader.teams.own_account_id()
+        account = self.reader.teams.own_account_id()
+        own = () if account is None else (account,)
         found: dict[str, Communication] = {}
         deleted: dict[str, datetime | None] = {}
         seen: list[str] = []
@@ -161,7 +161,7 @@ class Chats(Kind):
             seen.append(external_id)
             found.pop(external_id, None)
             deleted.pop(external_id, None)
-            if (own is not None and sender_id(message) == own) or message.get("messageType") not in (None, "message"):
+            if teams_inbound.is_own(message, own) or message.get("messageType") not in (None, "message"):
                 continue
             if message.get("deletedDateTime"):
                 deleted[external_id] = moment(message["deletedDateTime"])

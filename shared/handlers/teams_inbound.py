@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pydantic import field_validator
@@ -15,6 +16,7 @@ from shared.handlers.graph_errors import graph_attempt
 from shared.handlers.html_text import plain_text
 from shared.handlers.inbound import (
     NotificationReference,
+    Told,
     child,
     either,
     ids,
@@ -26,6 +28,7 @@ from shared.handlers.inbound import (
 )
 from shared.handlers.payload_fields import text_of
 from shared.handlers.services import AttachmentRecord, Communication, CommunicationLog, Services
+from shared.handlers.teams_marker import is_marked
 from shared.handlers.teams_senders import sender_id
 
 _CHAT = re.compile(rf"chats{segment('chat')}/messages{segment('message')}", re.IGNORECASE)
@@ -36,8 +39,7 @@ _CHANNEL = re.compile(
 )
 _HOSTED = re.compile(r"/hostedContents/([^/\"'\s]+)/\$value", re.IGNORECASE)
 _KEPT = (
-    "messageType", "importance", "webUrl", "etag", "mentions", "reactions", "from", "lastEditedDateTime",
-    "deletedDateTime", "replyToId", "policyViolation",
+    "messageType", "importance", "webUrl", "etag", "mentions", "reactions", "from", "replyToId", "policyViolation",
 )  # fmt: skip
 
 
@@ -56,28 +58,32 @@ class ChatMessageReference(NotificationReference):
 class TeamsInbound:
     """The handler of `teams-inbound`."""
 
-    def __init__(self, teams: TeamsClient, log: CommunicationLog) -> None:
+    def __init__(
+        self,
+        teams: TeamsClient,
+        log: CommunicationLog,
+        own_accounts: Callable[[], Collection[str]],
+        told: Told | None = None,
+    ) -> None:
         self._teams = teams
         self._log = log
+        self._own_accounts = own_accounts
+        self._told = told or Told()
 
     def __call__(self, job: Job, payload: ChatMessageReference, context: Context) -> Completed:
         place, message_id = address(payload.resource)
         with graph_attempt(context):
             message = self._message(job, payload, place, message_id)
-            own = self._teams.own_account_id()
         if message is None:
-            self._log.mark_deleted("teams", place.external_id(message_id), None)
-            return Completed({"outcome": "gone"})
-        if own is not None and sender_id(message) == own:
+            gone = self._log.mark_deleted("teams", place.external_id(message_id), job.id)
+            return self._told.of(gone, job, "teams")
+        if is_own(message, self._own_accounts()):
             return Completed({"outcome": "own"})  # the outbound handler has recorded it; answering it would loop
         if message.get("messageType") not in (None, "message"):
             return Completed({"outcome": "ignored", "message_type": text_of(message.get("messageType"))})
-        if message.get("deletedDateTime"):
-            deleted_at = moment(message["deletedDateTime"])
-            self._log.mark_deleted("teams", place.external_id(message_id), deleted_at)
-            return Completed({"outcome": "deleted"})
-        is_new = self._log.record(communication(job, place, message_id, message))
-        return Completed({"outcome": "stored" if is_new else "updated"})
+        fetched = message is not payload.message
+        recorded = self._log.record(communication(job, place, message_id, message, fetched=fetched))
+        return self._told.of(recorded, job, "teams")
 
     def _message(self, job: Job, payload: ChatMessageReference, place: Place, message_id: str) -> dict[str, Any] | None:
         if payload.message is not None and payload.message.get("id") == message_id:
@@ -94,7 +100,8 @@ class TeamsInbound:
 
 def build(services: Services) -> Handler:
     """The handler, from what bootstrap has built."""
-    return TeamsInbound(services.teams, services.communications)
+    told = Told(services.events_endpoint)
+    return TeamsInbound(services.teams, services.communications, services.own_account_ids, told)
 
 
 def address(resource: str) -> tuple[Place, str]:
@@ -108,7 +115,10 @@ def address(resource: str) -> tuple[Place, str]:
     return place, reply or root or ""
 
 
-def communication(job: Job, place: Place, message_id: str, message: dict[str, Any]) -> Communication:
+def communication(
+    job: Job, place: Place, message_id: str, message: dict[str, Any], *, fetched: bool = True
+) -> Communication:
+    """The message as it is kept; `fetched` as in Communication."""
     body = child(message, "body")
     content = text_of(body.get("content"))
     is_html = text_of(body.get("contentType")).lower() == "html"
@@ -124,12 +134,26 @@ def communication(job: Job, place: Place, message_id: str, message: dict[str, An
         body_type="html" if is_html else "text",
         text=plain_text(content) if is_html else content.strip(),
         occurred_at=moment(message.get("createdDateTime")),
+        edited_at=moment(message.get("lastEditedDateTime")),
+        deleted_at=moment(message.get("deletedDateTime")),
+        automatic=is_automatic(message),
+        fetched=fetched,
         attachments=_attachments(message, content),
         job_id=job.id,
         correlation_id=job.correlation_id,
         raw={name: message[name] for name in _KEPT if message.get(name) is not None}
         | {"modifiedAt": sortable(message.get("lastModifiedDateTime"))},
     )
+
+
+def is_own(message: dict[str, Any], accounts: Collection[str]) -> bool:
+    """From a service account, or from a bot or workflow and with our mark: people may quote the mark, bots do not."""
+    return sender_id(message) in accounts or (is_automatic(message) and is_marked(message))
+
+
+def is_automatic(message: dict[str, Any]) -> bool:
+    """Whether a bot, a workflow or another application wrote it."""
+    return bool(child(child(message, "from"), "application"))
 
 
 def _sender(message: dict[str, Any]) -> str | None:
@@ -148,6 +172,7 @@ def _attachments(message: dict[str, Any], content: str) -> list[AttachmentRecord
             size=None,
             is_inline=False,
             kind=_kind(text_of(item.get("contentType"))),
+            details={"contentUrl": url} if (url := text_of(item.get("contentUrl"))) else {},
         )
         for number, item in enumerate(objects(message.get("attachments")))
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import psycopg
+
 from shared.engine.json_text import to_json
 from shared.handlers.services import Alert, DeadLetter
 from shared.postgres.pool import Database
@@ -73,6 +75,11 @@ class PostgresAlerts:
         return bool(row and row[0])
 
     def tell(self, alert: Alert) -> None:
-        values = {"key": alert.key, "level": alert.level, "title": alert.title, "times": alert.times}
         with self._database.connection() as conn:
-            conn.execute(_TELL, values | {"details": to_json(alert.details)})
+            tell(conn, alert)
+
+
+def tell(conn: psycopg.Connection, alert: Alert) -> None:
+    """Open an alert or count it up, in the transaction of the connection."""
+    values = {"key": alert.key, "level": alert.level, "title": alert.title, "times": alert.times}
+    conn.execute(_TELL, values | {"details": to_json(alert.details)})

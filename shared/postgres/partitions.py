@@ -51,6 +51,13 @@ _OLD_EVENTS = """
          limit %s) old
      where e.dedupe_key = old.dedupe_key
 """
+_OLD_OUTGOING_EVENTS = """
+    delete from queue.outgoing_events e using (
+        select position from queue.outgoing_events
+         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
+         limit %s) old
+     where e.position = old.position
+"""
 
 
 class Partitions:
@@ -71,7 +78,7 @@ class Partitions:
             ).fetchall()
         for (name,) in old:
             self._drop(name)
-        for statement in (_OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS):
+        for statement in (_OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS, _OLD_OUTGOING_EVENTS):
             self._delete(statement)
 
     def _delete(self, statement: str) -> None:

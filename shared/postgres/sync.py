@@ -150,8 +150,8 @@ forgotten as (
 ),
 marked as (
     {mark}
-    returning 1
 ),
+{told}
 counted as (
     update queue.sync_history set deleted_count = deleted_count + (select count(*) from marked)
      where id = %(round)s and exists (select from held)
@@ -159,6 +159,7 @@ counted as (
 select (select count(*) from held), (select count(*) from ending)
 """
 
+_RETURNING = "returning 1"
 _MARK_ROWS = """
 update queue.{table} t set deleted_at = clock_timestamp(), updated_at = clock_timestamp()
   from ending e
@@ -175,16 +176,24 @@ _MARK_EVENTS = (
 
 _MARK_MAILS = """
 update queue.communication_logs c
-   set raw = c.raw || jsonb_build_object('deletedDateTime', clock_timestamp()), updated_at = clock_timestamp()
+   set deleted_at = clock_timestamp(), updated_at = clock_timestamp()
   from ending e
  where c.channel = 'outlook' and c.direction = any ('{{in,out}}') and c.external_id = e.external_id
-   and not c.raw ? 'deletedDateTime'
+   and c.deleted_at is null
+returning c.id, c.direction
 """
 
+_DELETED_MAILS = """
+news as materialized (
+    select id, null::uuid as job_id, 'message.deleted' as kind from marked where direction = 'in'
+),
+"""
+_TOLD_MAILS: LiteralString = _DELETED_MAILS + sync_pages.TELL
+
 _MARKS: dict[str, LiteralString] = {
-    "calendar": _MARK_EVENTS.replace("{table}", "calendar_events"),
-    "contacts": _MARK_ROWS.replace("{table}", "contacts"),
-    "files": _MARK_ROWS.replace("{table}", "files"),
+    "calendar": _MARK_EVENTS.replace("{table}", "calendar_events") + _RETURNING,
+    "contacts": _MARK_ROWS.replace("{table}", "contacts") + _RETURNING,
+    "files": _MARK_ROWS.replace("{table}", "files") + _RETURNING,
     "emails": _MARK_MAILS.replace("{{in,out}}", "{in,out}"),
 }
 
@@ -310,10 +319,11 @@ class PostgresSync:
         with self._database.connection() as conn:
             conn.execute(_VANISHED_SETS, named)
         mark = _MARKS.get(round_.resource_type)
+        told = _TOLD_MAILS if round_.resource_type == "emails" else ""
         left = 1 if mark is not None else 0
         while left:
             with self._database.connection() as conn:
-                held, left = _one(conn.execute(_SWEEP.replace("{mark}", mark or ""), named))
+                held, left = _one(conn.execute(_SWEEP.replace("{mark}", mark or "").replace("{told}", told), named))
             if not held:
                 raise RoundLost
         with self._database.transaction() as conn:

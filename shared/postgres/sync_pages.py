@@ -96,18 +96,34 @@ created as (select count(*) as n from added), updated as (select count(*) as n f
 removed as (select 0 as n),
 """
 
-# The same rules as for a message that a notification brought (communications.py), for many at once.
-_MESSAGES = """
+#: Tells the application what `news` lists (id, job_id, kind), in the order of positions (migration 0011). All of it is
+#: known before the lock is taken, so that nothing else is waited for under it.
+TELL: LiteralString = """
+turn as materialized (
+    select pg_advisory_xact_lock(hashtextextended('queue.outgoing_events', 0))
+      from (select count(*) as n from news) c where c.n > 0
+),
+told as (
+    insert into queue.outgoing_events (kind, communication_id, job_id) select n.kind, n.id, n.job_id from news n, turn
+),
+"""
+
+# The same rules as for a message that a notification brought (communications.py), for many at once. What a sync finds
+# of the last days is news that no notification told; what is older is history, and the application hears nothing of it.
+_WRITTEN: LiteralString = """
 input as materialized (
     select row_number() over () as number, i.*
       from jsonb_to_recordset(%(items)s::jsonb) as i(
           direction text, channel text, external_id text, account text, thread_id text, sender text, recipients text[],
           subject text, body text, body_type text, text text, internet_message_id text, occurred_at timestamptz,
-          job_id uuid, correlation_id text, raw jsonb, attachments jsonb)
+          edited_at timestamptz, automatic boolean, job_id uuid, correlation_id text, raw jsonb, attachments jsonb)
      where exists (select from held)
 ),
 matched as materialized (
-    select i.number, coalesce(a.id, b.id) as id
+    select i.number, coalesce(a.id, b.id) as id,
+           case when a.id is not null then a.deleted_at else b.deleted_at end as deleted_at,
+           (i.subject, i.body) is distinct from
+               (case when a.id is not null then a.subject else b.subject end, coalesce(a.body, b.body)) as is_edited
       from input i
       left join queue.communication_logs a
         on a.channel = i.channel and a.direction = i.direction and a.external_id = i.external_id
@@ -126,7 +142,9 @@ changed as (
            text = i.text,
            internet_message_id = coalesce(known.internet_message_id, i.internet_message_id),
            occurred_at = coalesce(known.occurred_at, i.occurred_at),
-           raw = (known.raw - 'deletedDateTime') || i.raw,
+           edited_at = coalesce(i.edited_at, known.edited_at),
+           deleted_at = null,
+           raw = known.raw || i.raw,
            updated_at = clock_timestamp()
       from input i
       join matched m on m.number = i.number
@@ -134,42 +152,56 @@ changed as (
        and coalesce(known.raw ->> 'modifiedAt', '') <= coalesce(i.raw ->> 'modifiedAt', '~')
        and (known.raw ->> 'modifiedAt' is distinct from i.raw ->> 'modifiedAt'
             or known.raw ->> 'parentFolderId' is distinct from i.raw ->> 'parentFolderId'
-            or known.external_id <> i.external_id or known.raw ? 'deletedDateTime')
-    returning 1
+            or known.external_id <> i.external_id or known.deleted_at is not null)
+    returning known.id, known.direction, i.job_id, m.deleted_at, m.is_edited
 ),
 added as (
     insert into queue.communication_logs (
         direction, channel, external_id, account, thread_id, sender, recipients, subject, body, body_type, text,
-        internet_message_id, occurred_at, job_id, correlation_id, raw)
+        internet_message_id, occurred_at, edited_at, automatic, job_id, correlation_id, raw)
     select i.direction, i.channel, i.external_id, i.account, i.thread_id, i.sender, i.recipients, i.subject, i.body,
-           i.body_type, i.text, i.internet_message_id, i.occurred_at, i.job_id, i.correlation_id, i.raw
+           i.body_type, i.text, i.internet_message_id, i.occurred_at, i.edited_at, i.automatic, i.job_id,
+           i.correlation_id, i.raw
       from input i
      where i.number not in (select number from matched)
      order by i.channel, i.direction, i.external_id
-    returning id, direction, external_id
+    returning id, direction, external_id, occurred_at, job_id
 ),
 attached as (
-    insert into queue.attachments (communication_id, external_id, name, content_type, size_bytes, is_inline, kind)
-    select coalesce(m.id, n.id), f.external_id, f.name, f.content_type, f.size, f.is_inline, f.kind
+    insert into queue.attachments (communication_id, external_id, name, content_type, size_bytes, is_inline, kind,
+                                   details)
+    select coalesce(m.id, n.id), f.external_id, f.name, f.content_type, f.size, f.is_inline, f.kind, f.details
       from input i
      cross join jsonb_to_recordset(i.attachments) as f(
-         external_id text, name text, content_type text, size bigint, is_inline boolean, kind text)
+         external_id text, name text, content_type text, size bigint, is_inline boolean, kind text, details jsonb)
       left join matched m on m.number = i.number
       left join added n on n.direction = i.direction and n.external_id = i.external_id
     on conflict (communication_id, external_id) do nothing
 ),
 withdrawn as (
     update queue.communication_logs c
-       set raw = c.raw || jsonb_build_object('deletedDateTime', coalesce(d.deleted_at, clock_timestamp())),
-           updated_at = clock_timestamp()
+       set deleted_at = coalesce(d.deleted_at, clock_timestamp()), updated_at = clock_timestamp()
       from jsonb_to_recordset(%(deleted)s::jsonb) as d(external_id text, deleted_at timestamptz)
      where c.channel = %(channel)s and c.direction = any ('{{in,out}}') and c.external_id = d.external_id
-       and not c.raw ? 'deletedDateTime' and exists (select from held)
-    returning 1
+       and c.deleted_at is null and exists (select from held)
+    returning c.id, c.direction
 ),
+news as materialized (
+    select id, job_id, 'message.received' as kind from added
+     where direction = 'in' and occurred_at > clock_timestamp() - interval '3 days'
+    union all
+    select id, job_id, case when deleted_at is null then 'message.edited' else 'message.restored' end
+      from changed
+     where direction = 'in' and (deleted_at is not null or is_edited)
+    union all
+    select id, null, 'message.deleted' from withdrawn where direction = 'in'
+),
+"""
+_COUNTED: LiteralString = """
 created as (select count(*) as n from added), updated as (select count(*) as n from changed),
 removed as (select count(*) as n from withdrawn),
 """
+_MESSAGES: LiteralString = _WRITTEN + TELL + _COUNTED
 
 _SETS = """
 kept as (
@@ -266,7 +298,8 @@ def _once(messages: Sequence[Communication]) -> list[Communication]:
 
 def _row(message: Communication) -> dict[str, Any]:
     row = asdict(message)
-    row["occurred_at"] = message.occurred_at.isoformat() if message.occurred_at else None
+    for name in ("occurred_at", "edited_at", "deleted_at"):
+        row[name] = row[name].isoformat() if row[name] else None
     row["job_id"] = str(message.job_id) if message.job_id else None
     row["recipients"] = list(message.recipients)
     row["attachments"] = [asdict(attachment) for attachment in message.attachments]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from local.fake_graph import schemas
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CLIENT, SECRET, TENANT
+from local.postgres import PostgresServer
 from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
@@ -35,9 +38,10 @@ from shared.graph.token_cache import CacheCipher, StoredCache
 from shared.graph.tokens import AppTokens
 from shared.graph.uploads import UploadClient, UploadUrls
 from shared.handlers import outlook_inbound, outlook_outbound, teams_inbound, teams_outbound
+from shared.handlers.inbound import Told
 from shared.handlers.mail_attachments import MailAttachments
 from shared.handlers.non_delivery import NonDelivery
-from shared.handlers.services import BlobFacts, Communication, DeliveryReport
+from shared.handlers.services import BlobFacts, Communication, DeliveryReport, Recorded
 from shared.handlers.teams_routes import Routes
 from shared.outgoing.workflows import WorkflowClient
 from shared.sealing import KeyRing, Sealed
@@ -102,7 +106,7 @@ class MemoryLog:
         self.deleted: list[str] = []
         self.kill: Literal["before", "after"] | None = None
 
-    def record(self, message: Communication) -> bool:
+    def record(self, message: Communication) -> Recorded:
         if self.kill == "before":
             raise Killed
         key = (message.channel, message.direction, message.external_id)
@@ -110,11 +114,11 @@ class MemoryLog:
         self.rows[key] = message
         if self.kill == "after":
             raise Killed
-        return is_new
+        return Recorded("stored" if is_new else "unchanged")
 
-    def mark_deleted(self, channel: str, external_id: str, deleted_at: datetime | None) -> bool:
+    def mark_deleted(self, channel: str, external_id: str, job_id: UUID | None = None) -> Recorded:
         self.deleted.append(external_id)
-        return (channel, "in", external_id) in self.rows
+        return Recorded("deleted" if (channel, "in", external_id) in self.rows else "unknown")
 
     @property
     def only(self) -> Communication:
@@ -198,6 +202,7 @@ class Wired:
     workflows: WorkflowClient
     activity_feed: ActivityClient
     teams_routes: Routes = field(default_factory=lambda: Routes(workflows=frozenset({"alerts"}), accounts=(SERVICE,)))
+    events_endpoint: str | None = None
     service_account = SERVICE
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     failures: MemoryFailures = field(default_factory=MemoryFailures)
@@ -224,8 +229,15 @@ class Wired:
                 attachments = MailAttachments(self.mail, uploads, urls, lambda: self.blobs)
                 return outlook_outbound.OutlookOutbound(self.mail, attachments, self.log)
             case "teams-inbound":
-                return teams_inbound.TeamsInbound(self.teams, self.log)
-        return outlook_inbound.OutlookInbound(self.mail, self.log, NonDelivery(self.mail, self.failures))
+                return teams_inbound.TeamsInbound(
+                    self.teams, self.log, self.own_account_ids, Told(self.events_endpoint)
+                )
+        return outlook_inbound.OutlookInbound(
+            self.mail, self.log, NonDelivery(self.mail, self.failures), Told(self.events_endpoint)
+        )
+
+    def own_account_ids(self) -> set[str]:
+        return {found for found in (self.teams.own_account_id(),) if found is not None}
 
     def _permit(self, n: int) -> timedelta | None:
         self.asked += 1
@@ -282,6 +294,29 @@ class Wired:
     def sent(self, method: str = "POST", path: str = "/send") -> list[dict[str, Any]]:
         """Recorded requests of this method whose path ends so."""
         return [r for r in self.graph.requests() if r["method"] == method and r["path"].endswith(path)]
+
+
+@pytest.fixture(scope="module")
+def module_url(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """One migrated database for a module's tests: making one for each would take longer than they do."""
+    name = f"module_{abs(hash(request.module.__name__)) % 10**9}_{os.getpid()}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name} template template_fleet".encode())
+        yield postgres.url(name)
+        conn.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def emptied(module_url: str) -> Iterator[psycopg.Connection]:
+    """An autocommit connection to the module's database, empty again but for its settings."""
+    with psycopg.connect(module_url, autocommit=True) as conn:
+        tables = conn.execute(
+            "select string_agg(format('%I.%I', schemaname, tablename), ', ') from pg_tables where schemaname = 'queue'"
+            " and tablename not in ('queue_settings', 'schema_version', 'timer_turn') and tablename !~ '[0-9]$'"
+        ).fetchone()
+        assert tables is not None
+        conn.execute(f"truncate {tables[0]} restart identity cascade".encode())
+        yield conn
 
 
 @pytest.fixture(scope="session")

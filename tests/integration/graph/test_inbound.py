@@ -116,7 +116,7 @@ def test_the_recipients_copy_of_our_mail_is_news(wired: Wired) -> None:
 def test_a_passing_copy_that_answers_404_is_closed_as_gone_after_a_few_looks(wired: Wired) -> None:
     run = wired.run("outlook-inbound", mail_reference("AAkALgpassing"))
     assert run.classes == [ErrorClass.NETWORK, ErrorClass.NETWORK]
-    assert run.result == {"outcome": "gone"}
+    assert run.result == {"outcome": "unknown"}
     assert run.dead is None
 
 
@@ -151,7 +151,7 @@ def test_a_chat_message_is_stored_with_mention_emoji_and_attachment(wired: Wired
     assert record.external_id == f"{CHAT}/{message_id}"
     assert record.raw["mentions"][0]["mentionText"] == "Fleet Dispatch"
     assert [(a.external_id, a.kind, a.name) for a in record.attachments] == [("f1", "reference", "a.pdf")]
-    assert wired.run("teams-inbound", chat_reference(message_id)).result == {"outcome": "updated"}
+    assert wired.run("teams-inbound", chat_reference(message_id)).result == {"outcome": "unchanged"}
     assert len(wired.log.rows) == 1
 
 
@@ -198,7 +198,7 @@ def test_messages_come_in_although_the_stored_sign_in_does_not_open(wired: Wired
 def test_a_deleted_message_is_noted_without_waiting_for_it(wired: Wired) -> None:
     run = wired.run("teams-inbound", chat_reference("1600000000000", "deleted"))
     assert run.attempts == []
-    assert run.result == {"outcome": "gone"}
+    assert run.result == {"outcome": "unknown"}
     assert wired.log.deleted == [f"{CHAT}/1600000000000"]
 
 

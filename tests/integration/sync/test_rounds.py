@@ -89,13 +89,14 @@ def test_messages_are_stored_once_wherever_a_worker_is_killed(
     for number in range(1, 30):
         bench.sql.execute(
             "truncate queue.communication_logs, queue.attachments, queue.delta_links, queue.sync_items,"
-            " queue.sync_history"
+            " queue.sync_history, queue.outgoing_events"
         )
         bench.database.number = 0
         bench.database.kill_at = (number, when)
         run = bench.sync(kind)
         bench.database.kill_at = None
         assert run.result is not None and run.result["created"] == 3
+        assert len(bench.rows("select from queue.outgoing_events")) == 3
         assert len(bench.rows("select from queue.communication_logs")) == 3
         assert len(bench.rows("select from queue.attachments")) == (kind == "emails")
         if run.kills == 0:
