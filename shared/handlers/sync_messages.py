@@ -25,6 +25,8 @@ from shared.handlers.sync_store import Content, DeltaSet, Messages, NewSet
 
 FOLDERS_PAGE = 200
 MESSAGES_PAGE = 50
+#: Each mail of a page may cost a request for its attachments, and a page must fit into a turn.
+MAILS_PAGE = 25
 #: Chats have no delta: each pass asks for what has changed since the last one, and for so much before, because changes
 #: show late and clocks differ.
 OVERLAP = timedelta(minutes=10)
@@ -52,7 +54,7 @@ class Emails(Kind):
             "/users/{user}/mailFolders/{folder}/messages/delta",
             {"user": self.user, "folder": details["folder"]},
             {"$select": MESSAGE_FIELDS, "$expand": JOB_ID_EXPANDED},
-            (IMMUTABLE_IDS, f"odata.maxpagesize={MESSAGES_PAGE}"),
+            (IMMUTABLE_IDS, f"odata.maxpagesize={MAILS_PAGE}"),
         )
 
     @override

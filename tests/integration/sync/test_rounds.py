@@ -26,6 +26,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contacts, "_PREFER", (*contacts._PREFER[:1], "odata.maxpagesize=2"))
     monkeypatch.setattr(calendar, "PAGE", 2)
     monkeypatch.setattr(sync_messages, "MESSAGES_PAGE", 2)
+    monkeypatch.setattr(sync_messages, "MAILS_PAGE", 2)
 
 
 def fill(bench: Bench, count: int) -> set[str]:
