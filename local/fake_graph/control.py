@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -53,6 +52,8 @@ class Control:
                 ("POST", "auto-deliver", self._auto_deliver),
                 ("GET", "deliveries", lambda _: [result.as_json() for result in app.deliverer.results]),
                 ("POST", "lifecycle", self._lifecycle),
+                ("POST", "clock", app.world.book.set_clock),
+                ("POST", "subscription-quotas", app.world.book.set_quotas),
                 ("POST", "expire-subscription", self._expire_subscription),
                 ("POST", "faults", lambda body: {"id": app.faults.add(body).id}),
                 ("GET", "faults", lambda _: app.faults.left()),
@@ -185,7 +186,7 @@ class Control:
         return await self._app.deliverer.lifecycle(subscription, body["event"])
 
     def _expire_subscription(self, body: Json) -> Json:
-        self._world.subscriptions[body["subscription"]].expires_at = datetime.now(UTC)
+        self._world.subscriptions[body["subscription"]].expires_at = self._world.book.now()
         return {}
 
     def _mailbox(self, _: Json, user: str) -> list[Json]:

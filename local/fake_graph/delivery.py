@@ -7,14 +7,18 @@ import copy
 import random
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from local.fake_graph.call import Json
 from local.fake_graph.handshake import DELIVERY_SECONDS, RETRY_SECONDS, Result, post
 from local.fake_graph.rich import pick, split_resource
-from local.fake_graph.state import TENANT, Change, Subscription, World
+from local.fake_graph.state import TENANT, Change, World
+from local.fake_graph.subscription import Subscription
+from local.fake_graph.subscription_book import WITHHELD_FOR
 
 #: Graph retries for 4 h with growing pauses; these suit a laptop.
 FIRST_PAUSE = 0.5
@@ -22,6 +26,8 @@ LONGEST_PAUSE = 10.0
 GIVE_UP_SECONDS = 4 * 3600
 #: Changes within this time go out together.
 GATHER_SECONDS = 0.02
+#: How often to look whether the right to deliver runs out.
+LOOK_SECONDS = 0.2
 BATCH = 100
 
 
@@ -44,6 +50,8 @@ class Deliverer:
     automatic: bool = True
     pending: list[tuple[str, Json]] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    #: What Graph has no right to deliver now: since when, the subscription's id, the item.
+    withheld: list[tuple[datetime, str, Json]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "delivery"))
@@ -52,6 +60,7 @@ class Deliverer:
     async def start(self) -> None:
         self.world.listeners.append(self.hear)
         self._spawn(self._run())
+        self._spawn(self._look_after_rights())
 
     async def stop(self) -> None:
         for task in list(self._tasks):
@@ -64,6 +73,7 @@ class Deliverer:
         self._epoch += 1
         self.automatic = True
         self.pending.clear()
+        self.withheld.clear()
         self.results.clear()
 
     def set_automatic(self, on: bool) -> None:
@@ -79,7 +89,10 @@ class Deliverer:
                     resource = pick(change.resource, split_resource(subscription.value["resource"])[1])
                     resource |= {"id": item["resourceData"]["id"]}
                     item["encryptedContent"] = self.world.publisher.encrypt(subscription.value, resource)
-                self.pending.append((subscription.value["notificationUrl"], item))
+                if self.world.book.may_deliver(subscription):
+                    self.pending.append((subscription.value["notificationUrl"], item))
+                else:
+                    self.withheld.append((self.world.book.now(), subscription.id, item))
         if self.pending:
             self._wake.set()
 
@@ -96,13 +109,7 @@ class Deliverer:
 
     async def lifecycle(self, subscription: Subscription, event: str) -> Json:
         """Post a lifecycle notification; subscriptionRemoved also removes it."""
-        item = {
-            "subscriptionId": subscription.id,
-            "subscriptionExpirationDateTime": subscription.value["expirationDateTime"],
-            "tenantId": TENANT,
-            "clientState": subscription.value["clientState"],
-            "lifecycleEvent": event,
-        }
+        item = lifecycle_item(subscription, event)
         if event == "subscriptionRemoved":
             self.world.subscriptions.pop(subscription.id, None)
         url = subscription.value["lifecycleNotificationUrl"]
@@ -118,6 +125,45 @@ class Deliverer:
             await asyncio.sleep(GATHER_SECONDS)
             for url, items in arrange(self._take(), Demand()):
                 self._spawn(self._insist(url, items, self._epoch))
+
+    async def _look_after_rights(self) -> None:
+        """Ask for the right to deliver before it runs out, and deliver what waited for it, or tell that it is lost."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self.automatic:
+                for url, item in [*self._askings(), *self._lost()]:
+                    self._spawn(self._insist(url, [item], self._epoch))
+            self._release()
+
+    def _askings(self) -> Iterator[tuple[str, Json]]:
+        for subscription in self.world.live_subscriptions():
+            url = subscription.value["lifecycleNotificationUrl"]
+            if url and self.world.book.wants_right(subscription):
+                yield url, lifecycle_item(subscription, "reauthorizationRequired")
+
+    def _lost(self) -> Iterator[tuple[str, Json]]:
+        """For each subscription that lost notifications, one `missed`; Teams does not tell."""
+        oldest = self.world.book.now() - WITHHELD_FOR
+        ids = {subscription_id for since, subscription_id, _ in self.withheld if since < oldest}
+        self.withheld = [one for one in self.withheld if one[0] >= oldest]
+        for subscription in self.world.live_subscriptions():
+            url = subscription.value["lifecycleNotificationUrl"]
+            if subscription.id in ids and url and "mailbox" in subscription.quotas:
+                yield url, lifecycle_item(subscription, "missed")
+
+    def _release(self) -> None:
+        live = {subscription.id: subscription for subscription in self.world.live_subscriptions()}
+        kept = []
+        for since, subscription_id, item in self.withheld:
+            subscription = live.get(subscription_id)
+            if subscription is None:
+                continue
+            if self.world.book.may_deliver(subscription):
+                self.pending.append((subscription.value["notificationUrl"], item))
+                self._wake.set()
+            else:
+                kept.append((since, subscription_id, item))
+        self.withheld = kept
 
     async def _insist(self, url: str, items: list[Json], epoch: int) -> None:
         """Until it is delivered, or Graph would give up."""
@@ -148,6 +194,17 @@ class Deliverer:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def lifecycle_item(subscription: Subscription, event: str) -> Json:
+    """A lifecycle notification in Graph's shape: it names no resource."""
+    return {
+        "subscriptionId": subscription.id,
+        "subscriptionExpirationDateTime": subscription.value["expirationDateTime"],
+        "tenantId": TENANT,
+        "clientState": subscription.value["clientState"],
+        "lifecycleEvent": event,
+    }
 
 
 def notification(subscription: Subscription, change: Change) -> Json:

@@ -46,6 +46,7 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "all_messages": (Limit("all-messages", 200, 1),),
     "subscription_list": (Limit("subscription-list", 25, 20),),
     "subscription_write": (Limit("subscription-write", 500, 20),),
+    "subscription_reauthorize": (Limit("subscription-reauthorize", 1000, 20),),
 }  # fmt: skip
 
 

@@ -161,7 +161,7 @@ OPERATIONS = (
     Operation("delete_subscription", "DELETE", "/subscriptions/{subscription}", ANY, ANY,
               limit="subscription_write"),
     Operation("reauthorize_subscription", "POST", "/subscriptions/{subscription}/reauthorize", ANY, ANY,
-              limit="subscription_write"),
+              limit="subscription_reauthorize"),
 )  # fmt: skip
 
 _ROUTES = [(operation.pattern, operation) for operation in OPERATIONS]

@@ -12,7 +12,7 @@ SECRET = "local-secret"
 #: What an administrator has granted to the app, and what users may be asked for.
 APPLICATION_PERMISSIONS = [
     "Mail.ReadWrite", "Mail.Send", "Chat.Read.All", "ChannelMessage.Read.All", "User.Read.All",
-    "Calendars.Read", "Contacts.Read", "Files.Read.All",
+    "Calendars.Read", "Contacts.Read", "Files.Read.All", "Files.ReadWrite.All",
     "TeamsActivity.Send",
 ]  # fmt: skip
 DELEGATED_PERMISSIONS = [

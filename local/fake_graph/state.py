@@ -20,6 +20,8 @@ from local.fake_graph.ids import new_outlook_id
 from local.fake_graph.registration import SECRET as SECRET
 from local.fake_graph.registration import Registration
 from local.fake_graph.rich import Publisher
+from local.fake_graph.subscription import Subscription
+from local.fake_graph.subscription_book import SubscriptionBook
 from local.fake_graph.uploads import Uploads
 
 TENANT = "11111111-1111-4111-8111-111111111111"
@@ -143,17 +145,6 @@ class Team:
     members: list[str] | None = None
 
 
-@dataclass(slots=True)
-class Subscription:
-    """`scope` is the resource in one canonical spelling; `value` what Graph shows of it."""
-
-    id: str
-    scope: str
-    value: Json
-    expires_at: datetime
-    immutable_ids: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something that subscriptions may want to know. `scopes` are all canonical resources it belongs to."""
@@ -175,11 +166,13 @@ class World:
     def __init__(self) -> None:
         self.listeners: list[Callable[[Change], None]] = []
         self.publisher = Publisher(TENANT, CLIENT)
+        self.book = SubscriptionBook()
         self.reset()
 
     def reset(self) -> None:
         """Back to the defaults; listeners stay."""
         self.publisher.reset()
+        self.book.reset()
         self.users: dict[str, User] = {}
         self.chats: dict[str, Chat] = {}
         self.teams: dict[str, Team] = {}
@@ -284,7 +277,7 @@ class World:
 
     def live_subscriptions(self) -> Iterator[Subscription]:
         """Those that have not run out; Graph forgets the others."""
-        now = datetime.now().astimezone()
+        now = self.book.now()
         for subscription in list(self.subscriptions.values()):
             if subscription.expires_at <= now:
                 del self.subscriptions[subscription.id]

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 from local.fake_graph import query, rich
-from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found, utc_now
+from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request, not_found
 from local.fake_graph.handshake import HandshakeError, shake_hands
-from local.fake_graph.state import CLIENT, Subscription, World, new_guid
+from local.fake_graph.state import CLIENT, World, new_guid
+from local.fake_graph.subscription import Subscription
 
 PAGE = 100
 CLIENT_STATE_LENGTH = 128
@@ -21,31 +22,61 @@ _PATCHABLE = {"expirationDateTime", "notificationUrl", "encryptionCertificate", 
 
 
 class Resource:
-    """A kind of resource: its pattern, longest lifetime, change types, and the permissions that read it."""
+    """A kind of resource: its pattern, longest lifetime, change types, quotas, and the permissions that read it.
+
+    A quota's key is filled with what the pattern names.
+    """
 
     def __init__(
-        self, pattern: str, minutes: int, application: str, delegated: str | None, *, teams: bool = False
+        self,
+        pattern: str,
+        minutes: int,
+        application: str,
+        delegated: str | None,
+        *,
+        teams: bool = False,
+        changes: frozenset[str] = frozenset({"created", "updated", "deleted"}),
+        quotas: dict[str, str] | None = None,
     ) -> None:
         self.pattern = re.compile(pattern + r"\Z", re.IGNORECASE)
         self.longest = timedelta(minutes=minutes)
         self.application = application
         self.delegated = delegated
         self.teams = teams
+        self.changes = changes
+        self.quotas = quotas or {}
 
 
+_MAILBOX = {"mailbox": "{user}"}
+_DRIVE = frozenset({"updated"})
 RESOURCES = (
-    Resource(r"users/(?P<user>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read"),
+    Resource(r"users/(?P<user>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read", quotas=_MAILBOX),
     Resource(
-        r"users/(?P<user>[^/]+)/mailfolders/(?P<folder>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read"
+        r"users/(?P<user>[^/]+)/mailfolders/(?P<folder>[^/]+)/messages", 10_080, "Mail.Read", "Mail.Read",
+        quotas=_MAILBOX,
     ),
-    Resource(r"chats/(?P<chat>[^/]+)/messages", 4_320, "Chat.Read.All", "Chat.Read", teams=True),
-    Resource(r"chats/getallmessages", 4_320, "Chat.Read.All", None, teams=True),
-    Resource(r"users/(?P<user>[^/]+)/chats/getallmessages", 4_320, "Chat.Read.All", "Chat.Read", teams=True),
+    Resource(r"users/(?P<user>[^/]+)/events", 10_080, "Calendars.Read", "Calendars.Read", quotas=_MAILBOX),
+    Resource(r"users/(?P<user>[^/]+)/contacts", 10_080, "Contacts.Read", "Contacts.Read", quotas=_MAILBOX),
+    Resource(
+        r"chats/(?P<chat>[^/]+)/messages", 4_320, "Chat.Read.All", "Chat.Read", teams=True,
+        quotas={"resource": "{chat}", "organization": ""},
+    ),
+    Resource(r"chats/getallmessages", 4_320, "Chat.Read.All", None, teams=True, quotas={"organization": ""}),
+    Resource(
+        r"users/(?P<user>[^/]+)/chats/getallmessages", 4_320, "Chat.Read.All", "Chat.Read", teams=True,
+        quotas={"user": "{user}", "organization": ""},
+    ),
     Resource(
         r"teams/(?P<team>[^/]+)/channels/(?P<channel>[^/]+)/messages", 4_320, "ChannelMessage.Read.All",
-        "ChannelMessage.Read.All", teams=True,
+        "ChannelMessage.Read.All", teams=True, quotas={"resource": "{channel}", "organization": ""},
     ),
-    Resource(r"teams/getallmessages", 4_320, "ChannelMessage.Read.All", None, teams=True),
+    Resource(
+        r"teams/getallmessages", 4_320, "ChannelMessage.Read.All", None, teams=True, quotas={"organization": ""}
+    ),
+    Resource(
+        r"users/(?P<user>[^/]+)/drive/root", 42_300, "Files.ReadWrite.All", "Files.ReadWrite", changes=_DRIVE
+    ),
+    Resource(r"drives/(?P<drive>[^/]+)/root", 42_300, "Files.ReadWrite.All", "Files.ReadWrite", changes=_DRIVE),
 )  # fmt: skip
 
 
@@ -53,11 +84,14 @@ async def create_subscription(world: World, call: Call) -> Answer:
     body: Json = call.body
     resource, scope = find_resource(world, body["resource"])
     _check_permission(call, resource)
-    _check_new(body, resource)
-    expires_at = _expiry(body["expirationDateTime"], resource)
+    now = world.book.now()
+    _check_new(body, resource, now)
+    expires_at = _expiry(body["expirationDateTime"], resource, now)
     for existing in world.live_subscriptions():
         if existing.scope == scope and existing.value["changeType"] == body["changeType"]:
             raise GraphError(409, "Conflict", f"Subscription Id <{existing.id}> already exists.")
+    quotas = _quotas(resource, scope)
+    world.book.check_quotas(quotas, world.live_subscriptions())
     # Graph shakes hands with both addresses, also when they are the same.
     for name in ("notificationUrl", "lifecycleNotificationUrl"):
         if body.get(name):
@@ -80,7 +114,8 @@ async def create_subscription(world: World, call: Call) -> Answer:
         "notificationUrlAppId": None,
         "notificationQueryOptions": None,
     }
-    subscription = Subscription(subscription_id, scope, value, expires_at, call.wants_immutable_ids)
+    subscription = Subscription(subscription_id, scope, value, expires_at, call.wants_immutable_ids, quotas)
+    world.book.begin(subscription)
     world.subscriptions[subscription_id] = subscription
     return Answer(201, _entity(call, subscription))
 
@@ -101,17 +136,21 @@ async def update_subscription(world: World, call: Call) -> Answer:
     unknown = set(call.body) - _PATCHABLE
     if unknown:
         raise bad_request(f"{sorted(unknown)} cannot be changed; delete the subscription and create it again.")
+    if not call.body.keys() & {"expirationDateTime", "notificationUrl"}:
+        raise bad_request("Subscription must contain either the 'expirationDateTime' or 'notificationUrl' property.")
     resource, _ = find_resource(world, subscription.value["resource"])
     _check_permission(call, resource)
+    now = world.book.now()
     wanted = subscription.value | call.body
     if wanted["includeResourceData"]:
-        lifetime = _parse_instant(wanted["expirationDateTime"]) - utc_now()
+        lifetime = _parse_instant(wanted["expirationDateTime"]) - now
         rich.check_subscription(wanted, lifetime, is_teams=resource.teams)
     if "notificationUrl" in call.body:
         await _shake(call.body["notificationUrl"], call.request_id)
         subscription.value["notificationUrl"] = call.body["notificationUrl"]
     if "expirationDateTime" in call.body:
-        subscription.expires_at = _expiry(call.body["expirationDateTime"], resource)
+        subscription.expires_at = _expiry(call.body["expirationDateTime"], resource, now)
+        world.book.renew(subscription)
         subscription.value["expirationDateTime"] = _instant(subscription.expires_at)
     for name in ("encryptionCertificate", "encryptionCertificateId"):
         if name in call.body:
@@ -125,8 +164,10 @@ def delete_subscription(world: World, call: Call) -> Answer:
 
 
 def reauthorize_subscription(world: World, call: Call) -> Answer:
-    resource, _ = find_resource(world, _find(world, call).value["resource"])
+    subscription = _find(world, call)
+    resource, _ = find_resource(world, subscription.value["resource"])
     _check_permission(call, resource)
+    world.book.reauthorize(subscription)
     return Answer(204)
 
 
@@ -155,13 +196,20 @@ def find_resource(world: World, text: str) -> tuple[Resource, str]:
     raise bad_request(f"The resource '{text}' is not known to this fake.", "ExtensionError")
 
 
-def _check_new(body: Json, resource: Resource) -> None:
+def _quotas(resource: Resource, scope: str) -> dict[str, str]:
+    """What one subscription counts for, from the canonical spelling."""
+    match = resource.pattern.match(scope)
+    named = match.groupdict() if match else {}
+    return {name: key.format_map(named) for name, key in resource.quotas.items()}
+
+
+def _check_new(body: Json, resource: Resource, now: datetime) -> None:
     kinds = {kind.strip() for kind in body["changeType"].split(",")}
-    if not kinds or kinds - {"created", "updated", "deleted"}:
+    if not kinds or kinds - resource.changes:
         raise bad_request(f"Invalid 'changeType' attribute: '{body['changeType']}'.", "InvalidRequest")
     if len(body.get("clientState") or "") > CLIENT_STATE_LENGTH:
         raise bad_request("clientState is longer than 128 characters.", "InvalidRequest")
-    lifetime = _parse_instant(body["expirationDateTime"]) - utc_now()
+    lifetime = _parse_instant(body["expirationDateTime"]) - now
     if body.get("includeResourceData"):
         rich.check_subscription(body, lifetime, is_teams=resource.teams)
     if resource.teams and lifetime > LIFECYCLE_FROM and not body.get("lifecycleNotificationUrl"):
@@ -179,8 +227,8 @@ def _check_permission(call: Call, resource: Resource) -> None:
         raise GraphError(403, "ExtensionError", f"The caller needs {wanted or 'an app-only token'}.", violation=True)
 
 
-def _expiry(text: str, resource: Resource) -> datetime:
-    moment, now = _parse_instant(text), utc_now()
+def _expiry(text: str, resource: Resource, now: datetime) -> datetime:
+    moment = _parse_instant(text)
     if moment <= now:
         raise bad_request("Subscription expiration must be in the future.", "InvalidRequest")
     # A minute of grace for the way here.

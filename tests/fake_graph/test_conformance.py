@@ -109,7 +109,11 @@ def subscription_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.get("/subscriptions")
     app.get(f"/subscriptions/{subscription}", select="id")
     app.call("PATCH", f"/subscriptions/{subscription}", {"expirationDateTime": within(700)})
+    app.graph.control("POST", "clock", {"ahead": 601})
     app.post(f"/subscriptions/{subscription}/reauthorize")
+    for resource in ("events", "contacts", "drive/root"):
+        kinds = "updated" if resource == "drive/root" else "created,deleted"
+        app.post("/subscriptions", wanted(webhook, f"users/{DISPATCH}/{resource}", changeType=kinds))
     app.call("DELETE", f"/subscriptions/{subscription}")
     app.call("DELETE", f"/subscriptions/{subscription}")
 

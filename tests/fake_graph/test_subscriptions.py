@@ -106,13 +106,14 @@ def test_the_same_resource_twice_is_a_conflict(app: Client, webhook: Webhook) ->
 
 
 @pytest.mark.usefixtures("no_violations")
-def test_renewal_reauthorisation_and_deletion(app: Client, webhook: Webhook) -> None:
+def test_renewal_reauthorisation_and_deletion(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
     created = app.post("/subscriptions", wanted(webhook, minutes=5)).json()
     path = f"/subscriptions/{created['id']}"
     soonest = datetime.fromisoformat(created["expirationDateTime"]) - datetime.now(UTC)
     assert soonest > timedelta(minutes=44)
     renewed = app.call("PATCH", path, {"expirationDateTime": within(600)}).json()
     assert renewed["expirationDateTime"] > created["expirationDateTime"]
+    graph.control("POST", "clock", {"ahead": 601})
     assert app.post(f"{path}/reauthorize").status_code == 204
     assert app.call("DELETE", path).status_code == 204
     gone = app.call("PATCH", path, {"expirationDateTime": within(600)})
@@ -241,3 +242,73 @@ def test_lifecycle_notifications(graph: FakeGraph, app: Client, webhook: Webhook
 def test_subscribing_needs_the_permission_to_read(graph: FakeGraph, user: Client, webhook: Webhook) -> None:
     refused = user.post("/subscriptions", wanted(webhook))
     assert (refused.status_code, len(graph.violations())) == (403, 1)
+
+
+def test_a_drive_tells_of_updates_only(app: Client, webhook: Webhook) -> None:
+    drive = f"/users/{DISPATCH}/drive/root"
+    assert app.post("/subscriptions", wanted(webhook, drive)).status_code == 400
+    assert app.post("/subscriptions", wanted(webhook, drive, changeType="updated")).status_code == 201
+
+
+@pytest.mark.usefixtures("no_violations")
+def test_quotas_refuse_with_403_and_name_the_limit(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
+    graph.control("POST", "subscription-quotas", {"mailbox": 2, "organization": 1})
+    assert app.post("/subscriptions", wanted(webhook)).status_code == 201
+    assert app.post("/subscriptions", wanted(webhook, f"/users/{DISPATCH}/events")).status_code == 201
+    refused = app.post("/subscriptions", wanted(webhook, f"/users/{DISPATCH}/contacts"))
+    assert refused.status_code == 403
+    assert "limit of 2" in refused.json()["error"]["message"]
+    assert app.post("/subscriptions", wanted(webhook, f"/chats/{CHAT}/messages", 50)).status_code == 201
+    channel = f"/teams/{TEAM}/channels/{CHANNEL}/messages"
+    assert app.post("/subscriptions", wanted(webhook, channel, 50)).status_code == 403
+
+
+@pytest.mark.usefixtures("no_violations")
+def test_an_application_has_one_subscription_of_a_chat(app: Client, webhook: Webhook) -> None:
+    chat = f"/chats/{CHAT}/messages"
+    assert app.post("/subscriptions", wanted(webhook, chat, 50)).status_code == 201
+    assert app.post("/subscriptions", wanted(webhook, chat, 50, changeType="updated")).status_code == 403
+
+
+def test_a_patch_must_renew_or_move(app: Client, webhook: Webhook) -> None:
+    path = f"/subscriptions/{app.post('/subscriptions', wanted(webhook)).json()['id']}"
+    assert app.call("PATCH", path, {"clientState": "another"}).status_code == 400
+    assert app.call("PATCH", path, {"encryptionCertificateId": "c"}).status_code == 400
+    assert app.call("PATCH", path, {"notificationUrl": webhook.url + "/moved"}).status_code == 200
+    assert webhook.handshakes[-1].startswith("/api/webhooks/graph/moved?")
+    webhook.shake = lambda _: (500, "text/plain", "")
+    assert error_code(app.call("PATCH", path, {"notificationUrl": webhook.url})) == "ValidationError"
+
+
+def test_renewing_and_reauthorising_must_be_ten_minutes_apart(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
+    path = f"/subscriptions/{app.post('/subscriptions', wanted(webhook)).json()['id']}"
+    assert app.post(f"{path}/reauthorize").status_code == 204
+    assert app.call("PATCH", path, {"expirationDateTime": within(600)}).status_code == 400
+    graph.control("POST", "clock", {"ahead": 600})
+    assert app.call("PATCH", path, {"expirationDateTime": within(600)}).status_code == 200
+    assert app.post(f"{path}/reauthorize").status_code == 400
+
+
+@pytest.mark.usefixtures("no_violations")
+def test_the_right_to_deliver_is_asked_for_and_what_waited_is_delivered(
+    graph: FakeGraph, app: Client, webhook: Webhook
+) -> None:
+    body = wanted(webhook, INBOX, 6000, lifecycleNotificationUrl=webhook.url)
+    path = f"/subscriptions/{app.post('/subscriptions', body).json()['id']}"
+    graph.control("POST", "clock", {"ahead": 46 * 60})
+    assert webhook.wait_for(1)[0]["lifecycleEvent"] == "reauthorizationRequired"
+    graph.control("POST", "clock", {"ahead": 61 * 60})
+    graph.arrive_mail(DISPATCH, MAIL)
+    assert len(webhook.items()) == 1
+    assert app.post(f"{path}/reauthorize").status_code == 204
+    assert webhook.wait_for(2)[1]["changeType"] == "created"
+
+
+@pytest.mark.usefixtures("no_violations")
+def test_what_waits_too_long_is_missed(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
+    body = wanted(webhook, INBOX, 6000, lifecycleNotificationUrl=webhook.url)
+    assert app.post("/subscriptions", body).status_code == 201
+    graph.control("POST", "clock", {"ahead": 2 * 3600})
+    graph.arrive_mail(DISPATCH, MAIL)
+    graph.control("POST", "clock", {"ahead": 7 * 3600})
+    assert [item["lifecycleEvent"] for item in webhook.wait_for(2)] == ["reauthorizationRequired", "missed"]
