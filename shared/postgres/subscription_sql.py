@@ -204,7 +204,7 @@ found as materialized (
     select 'subscriptions:failing:' || w.kind as alert_key, 'warning' as level,
            format('%%s resources of the kind %%s are not watched as they should be', count(*), w.kind) as title,
            jsonb_build_object('count', count(*), 'since', min(w.problem_since), 'resource', min(w.resource),
-                              'problem', (array_agg(w.problem order by w.problem_since desc))[1]) as details
+                              'problem', (array_agg(w.problem order by w.tries desc, w.problem_since))[1]) as details
       from watched w, clock
      where w.problem is not null and (w.refused or w.tries >= 3)
      group by w.kind
