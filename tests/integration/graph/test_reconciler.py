@@ -563,7 +563,7 @@ def test_renewals_list_nothing(host: Host, wired: Wired, clock: Clock) -> None:
 
 def tell(host: Host, wired: Wired, event: str, resource: str, job_id: Any = None) -> Completed:
     """What the job of a lifecycle notification does, and the pass that it asks for."""
-    payload = SubscriptionUpkeep(subscriptionId=of(wired, resource)["id"], lifecycleEvent=event)  # type: ignore[call-arg]
+    payload = SubscriptionUpkeep(subscriptionId=of(wired, resource)["id"], lifecycleEvent=event)
     return handle(host, payload, job_id)
 
 
@@ -598,7 +598,7 @@ def test_a_removal_is_made_up_for_once_however_often_and_by_how_many_it_is_told(
     host.run()
     removed = of(wired, MAIL)["id"]
     wired.subscriptions.delete(removed)
-    payload = SubscriptionUpkeep(subscriptionId=removed, lifecycleEvent="subscriptionRemoved")  # type: ignore[call-arg]
+    payload = SubscriptionUpkeep(subscriptionId=removed, lifecycleEvent="subscriptionRemoved")
     threads = [threading.Thread(target=handle, args=(one, payload)) for one in (host, start(), start())]
     for thread in threads:
         thread.start()
@@ -622,7 +622,7 @@ def test_missed_notifications_are_one_gap_and_one_sync(host: Host, wired: Wired,
 
 def test_a_subscription_that_nobody_knows_changes_nothing(host: Host, wired: Wired) -> None:
     for event in ("reauthorizationRequired", "subscriptionRemoved", "missed"):
-        payload = SubscriptionUpkeep(subscriptionId="unknown", lifecycleEvent=event)  # type: ignore[call-arg]
+        payload = SubscriptionUpkeep(subscriptionId="unknown", lifecycleEvent=event)
         done = handle(host, payload)
         assert (done.result, done.follow_ups) == ({"noted": False}, ())
 
