@@ -13,7 +13,13 @@ from tests.docs.pages import ROOT, table
 PAGE = ROOT / "docs" / "reference" / "coverage.md"
 ROWS = [
     row
-    for heading in ("PostgreSQL queues", "Timers and schedules", "Sending to Teams", "Complaints about other queues")
+    for heading in (
+        "PostgreSQL queues",
+        "Timers and schedules",
+        "Sending to Teams",
+        "Subscriptions",
+        "Complaints about other queues",
+    )
     for row in table(PAGE, heading)
 ]
 

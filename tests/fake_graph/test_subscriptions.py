@@ -309,6 +309,7 @@ def test_what_waits_too_long_is_missed(graph: FakeGraph, app: Client, webhook: W
     body = wanted(webhook, INBOX, 6000, lifecycleNotificationUrl=webhook.url)
     assert app.post("/subscriptions", body).status_code == 201
     graph.control("POST", "clock", {"ahead": 2 * 3600})
+    webhook.wait_for(1)
     graph.arrive_mail(DISPATCH, MAIL)
     graph.control("POST", "clock", {"ahead": 7 * 3600})
     assert [item["lifecycleEvent"] for item in webhook.wait_for(2)] == ["reauthorizationRequired", "missed"]
