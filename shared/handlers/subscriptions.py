@@ -58,24 +58,22 @@ class UpkeepRecords(Protocol):
 
 
 class SubscriptionHandler:
-    """An event is noted and leaves the work to a pass, which is enqueued with its end; a pass works."""
+    """Notes what Graph told, and makes a pass over all that is due, which that is now."""
 
     def __init__(self, reconciler: Reconciler, records: LifecycleRecords) -> None:
         self._reconciler = reconciler
         self._records = records
 
     def __call__(self, job: Job, payload: SubscriptionUpkeep, context: Context) -> Completed:
-        if payload.subscription_id is not None:
-            return self._note(job, payload, payload.subscription_id)
+        if payload.subscription_id is not None and not self._note(job, payload, payload.subscription_id):
+            return Completed({"noted": False})
         tally = self._reconciler.run(context.take_permits)
         result: dict[str, Any] = {"outcomes": dict(tally.outcomes)}
         if tally.has_more:
-            # This job still holds its singleton key, so that the next has one of its own.
-            again = NewJob(QUEUE, {}, idempotency_key=f"after:{job.id}")
-            return Completed(result, follow_ups=(again,))
+            return Completed(result, follow_ups=(NewJob(QUEUE, {}, idempotency_key=f"after:{job.id}"),))
         return Completed(result)
 
-    def _note(self, job: Job, payload: SubscriptionUpkeep, subscription_id: str) -> Completed:
+    def _note(self, job: Job, payload: SubscriptionUpkeep, subscription_id: str) -> bool:
         match payload.lifecycle_event:
             case "subscriptionRemoved":
                 noted = self._records.note_removed(subscription_id)
@@ -87,7 +85,7 @@ class SubscriptionHandler:
             "lifecycle.noted",
             extra={"event": payload.lifecycle_event, "subscription_id": subscription_id, "is_live": noted},
         )
-        return Completed({"noted": noted}, follow_ups=(upkeep_job(),) if noted else ())
+        return noted
 
 
 class UpkeepTimer:

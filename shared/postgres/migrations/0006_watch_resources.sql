@@ -117,6 +117,15 @@ begin
 end
 $$;
 
+-- A pass over what is due: one for a transaction, so that it sees all that this one has changed, and begins after it.
+create function queue.ask_for_upkeep()
+returns void
+language sql
+as $$
+    select queue.enqueue('subscriptions', '{}',
+        idempotency_key => format('declared:%s:%s', pg_current_xact_id(), extract(epoch from transaction_timestamp())))
+$$;
+
 -- Watches a resource from now on, or changes how it is watched; a subscription follows within seconds. Part of the caller's
 -- transaction. change_types: created, updated, deleted, separated by commas; all that its kind has when left out.
 create function queue.watch(
@@ -180,7 +189,7 @@ begin
         select w.id into v_id from queue.watched_resources w where w.resource = v_resource;
         return v_id;
     end if;
-    perform queue.enqueue('subscriptions', '{}', singleton_key => 'upkeep');
+    perform queue.ask_for_upkeep();
     return v_id;
 end
 $$;
@@ -201,7 +210,7 @@ begin
     if not found then
         return false;
     end if;
-    perform queue.enqueue('subscriptions', '{}', singleton_key => 'upkeep');
+    perform queue.ask_for_upkeep();
     return true;
 end
 $$;

@@ -562,18 +562,14 @@ def test_renewals_list_nothing(host: Host, wired: Wired, clock: Clock) -> None:
 
 
 def tell(host: Host, wired: Wired, event: str, resource: str, job_id: Any = None) -> Completed:
-    """What the job of a lifecycle notification does, and the pass that it asks for."""
+    """What the job of a lifecycle notification does."""
     payload = SubscriptionUpkeep(subscriptionId=of(wired, resource)["id"], lifecycleEvent=event)
     return handle(host, payload, job_id)
 
 
 def handle(host: Host, payload: SubscriptionUpkeep, job_id: Any = None) -> Completed:
     handler = SubscriptionHandler(host.reconciler, host.records)
-    job = Job(job_id or uuid4(), "subscriptions", "", 1, 5, uuid4())
-    done = handler(job, payload, Context())
-    if done.follow_ups:
-        handler(Job(uuid4(), "subscriptions", "", 1, 5, uuid4()), SubscriptionUpkeep(), Context())
-    return done
+    return handler(Job(job_id or uuid4(), "subscriptions", "", 1, 5, uuid4()), payload, Context())
 
 
 def test_a_reauthorization_is_a_renewal_and_not_twice_in_ten_minutes(

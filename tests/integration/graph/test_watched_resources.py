@@ -125,6 +125,8 @@ def test_a_declaration_is_part_of_the_callers_transaction_and_makes_one_pass(
     assert list(transport.sent) == []
     watched.watch("users/other/messages")
     assert [queue for queue, _, _ in transport.sent] == ["subscriptions"]
+    jobs = rows(sql, "select count(*), count(distinct id) from queue.job where queue = 'subscriptions'")
+    assert jobs == [(2, 2)], "a pass that began before it is not enough"
 
 
 def test_a_declaration_that_changes_nothing_makes_nothing_due(
