@@ -125,6 +125,8 @@ class Reconciler:
         except HaltError as halt:
             self._records.pause(halt.pause, str(halt))
             log.warning("subscriptions.paused", extra={"seconds": halt.pause.total_seconds(), "error": str(halt)})
+        # A row that somebody had locked just now, or made due, is not left to the timer.
+        this.tally.has_more = self._records.due()[0] > 0
         log.info("subscriptions.kept", extra={"outcomes": dict(this.tally.outcomes)})
         return this.tally
 
@@ -132,7 +134,6 @@ class Reconciler:
         while this.tally.outcomes.total() < ROWS_A_PASS and self._monotonic() < this.until:
             last_start = self._monotonic() + (LEASE - LEASE_MARGIN).total_seconds()
             token, watches = self._records.claim(BATCH, LEASE)
-            this.tally.has_more = bool(watches)
             if not watches:
                 return
             self._keep_batch(this, wanted, token, watches, last_start)

@@ -31,6 +31,10 @@ class SubscriptionRecords(Protocol):
         """Due rows, those that wait longest first, and the token of the claim; none while Graph wants a pause."""
         ...
 
+    def due(self) -> tuple[int, bool]:
+        """How many rows are due, and whether there is anything else for a pass to do; nothing during a pause."""
+        ...
+
     def mark_creating(self, token: UUID, watches: Sequence[Watch], state_id: str) -> None:
         """Before creations go out whose clientState is made with the secret `state_id`."""
         ...

@@ -156,7 +156,8 @@ select (select count(*) from queue.watched_resources w
        or exists (select from queue.subscription_upkeep u
                    where case when u.list_started_at is null then u.list_due_at else u.list_next_at end <= clock.now)
           and exists (select from queue.watched_resources)
-  from clock
+  from clock, queue.subscription_upkeep pause
+ where pause.paused_until is null or pause.paused_until <= clock.now
 """
 
 LOCK_OF_SUBSCRIPTION = """

@@ -79,7 +79,7 @@ class PostgresSubscriptions:
         self._run(sql.PAUSE, pause=pause, reason=reason[:500])
 
     def due(self) -> tuple[int, bool]:
-        """How many rows are due, and whether there is anything else for a pass to do."""
+        """How many rows are due, and whether there is anything else for a pass to do; nothing during a pause."""
         with self._database.connection() as conn:
             row = conn.execute(sql.IS_DUE, {"now": self._clock()}).fetchone()
         return (row[0], bool(row[1])) if row else (0, False)

@@ -17,6 +17,7 @@ ROWS = [
         "PostgreSQL queues",
         "Timers and schedules",
         "Sending to Teams",
+        "Sending mail",
         "Subscriptions",
         "Complaints about other queues",
     )
