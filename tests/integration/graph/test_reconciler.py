@@ -16,7 +16,6 @@ from shared.engine.context import Context
 from shared.engine.errors import LimitReachedError
 from shared.engine.job import Completed, Job
 from shared.graph.subscriptions import NewSubscription
-from shared.handlers.registry import QUEUES
 from shared.handlers.subscriptions import SubscriptionHandler, SubscriptionUpkeep, UpkeepTimer
 from shared.postgres.pool import Database
 from tests.integration.graph.conftest import DISPATCH, DRIVER, Killed, Wired
@@ -647,9 +646,7 @@ def test_an_event_that_comes_while_the_row_is_claimed_is_not_put_off(
 def test_while_the_sync_queue_is_closed_gaps_wait_and_lose_nothing(
     start: Start, wired: Wired, sql: psycopg.Connection
 ) -> None:
-    closed = start(is_open=False)
-    if not QUEUES["sync"].closed:
-        pytest.skip("the queue sync is open in the registry")
+    closed = start(syncs=False)
     closed.watched.watch(MAIL)
     closed.run()
     assert rows(sql, "select job_id from queue.notification_gaps") == [(None,)]

@@ -56,7 +56,6 @@ def run_both(hosts: list[Host]) -> None:
 def test_300_resources_are_watched_without_a_break_for_days(
     wired: Wired, database: Database, sql: psycopg.Connection
 ) -> None:
-    sql.execute("update queue.queue_settings set closed = '' where queue = 'sync'")
     wired.graph.set_automatic_delivery(False)
     clock, random = Clock(wired), Random(5)
     with shaking() as webhook:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -100,12 +100,14 @@ class Host:
         secrets: tuple[bytes, ...] = (SECRET,),
         certificate: Certificate | None = None,
         path: str = "",
+        syncs: bool = True,
     ) -> None:
         self.session = KillableSession(ca_file=str(wired.graph.ca_file), read_seconds=5, total_seconds=10)
         client = SubscriptionClient(GraphClient(self.session, wired.app_tokens, wired.graph.graph_url))
         store = PostgresStore(database)
         self.transport = MemoryTransport()
-        self.producer = Producer(store, self.transport, QUEUES, parse_payload)
+        specs = dict(QUEUES) | ({} if syncs else {"sync": replace(QUEUES["sync"], closed="it is closed for a while")})
+        self.producer = Producer(store, self.transport, specs, parse_payload)
         self.records = PostgresSubscriptionRecords(database, self.producer, clock)
         self.watched = WatchedResources(database, self.producer)
         states = ClientStates(*secrets)
