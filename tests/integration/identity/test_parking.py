@@ -181,3 +181,17 @@ def test_a_database_that_is_away_does_not_hurt_a_job(product: Product, monkeypat
     product.work()
     assert product.states() == {"scheduled": 1}
     assert product.value("select max(run_at) - clock_timestamp() from queue.later") < timedelta(minutes=2)
+
+
+def test_a_disabled_account_is_told_and_goes_on_when_it_is_enabled(product: Product) -> None:
+    product.sign_in()
+    product.graph.control("POST", "expire-tokens")
+    product.graph.control("POST", "refuse", {"subject": SERVICE, "code": 50057, "message": "The account is disabled."})
+    product.post(1)
+    product.work()
+    assert product.alerts() == [OPEN]
+    assert "enable it" in product.value("select details ->> 'remedy' from queue.queue_alerts")
+    product.graph.control("POST", "refuse", {"subject": SERVICE})
+    bootstrap.identity_watch().run()
+    product.work_until_empty()
+    assert product.states() == {"completed": 1}
