@@ -19,6 +19,7 @@ ROWS = [
         "Sending to Teams",
         "Sending mail",
         "Subscriptions",
+        "Receiving",
         "Complaints about other queues",
     )
     for row in table(PAGE, heading)
