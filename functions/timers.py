@@ -61,6 +61,24 @@ def maintain_partitions(timer: func.TimerRequest) -> None:
     _take_turn(timer, "partitions", timedelta(minutes=10), bootstrap.partitions().maintain)
 
 
+@bp.function_name("keep_statistics")
+@bp.timer_trigger(arg_name="timer", schedule="20 */5 * * * *", run_on_startup=False, use_monitor=True)
+def keep_statistics(timer: func.TimerRequest) -> None:
+    """Writes the figures of the five minutes that have just ended, and of those that were missed."""
+    from shared import bootstrap
+
+    _take_turn(timer, "statistics", timedelta(minutes=10), bootstrap.statistics().keep)
+
+
+@bp.function_name("clean_statistics")
+@bp.timer_trigger(arg_name="timer", schedule="0 0 2 * * *", run_on_startup=False, use_monitor=True)
+def clean_statistics(timer: func.TimerRequest) -> None:
+    """Forgets old figures."""
+    from shared import bootstrap
+
+    _take_turn(timer, "clean-up", timedelta(minutes=10), bootstrap.statistics().forget)
+
+
 @bp.function_name("sweep_poison_queues")
 @bp.timer_trigger(arg_name="timer", schedule="0 */5 * * * *", run_on_startup=False, use_monitor=True)
 def sweep_poison_queues(timer: func.TimerRequest) -> None:

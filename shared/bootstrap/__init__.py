@@ -34,6 +34,7 @@ from shared.bootstrap.identity import (
     service_accounts,
     sign_in,
 )
+from shared.bootstrap.monitoring import overview, statistics
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
 from shared.bootstrap.services import delivery_failures
@@ -74,6 +75,7 @@ __all__ = [
     "mail",
     "missing_key_problems",
     "notification_processor",
+    "overview",
     "partitions",
     "poison_sweep",
     "producer",
@@ -89,6 +91,7 @@ __all__ = [
     "service_account_tokens",
     "service_accounts",
     "sign_in",
+    "statistics",
     "stop",
     "store",
     "subscription_records",

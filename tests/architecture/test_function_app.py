@@ -20,6 +20,8 @@ FUNCTIONS = {
     "enqueue_jobs",
     "keep_subscriptions",
     "maintain_partitions",
+    "keep_statistics",
+    "clean_statistics",
     "relay_jobs",
     "rescue_jobs",
     "run_schedules",
@@ -45,6 +47,8 @@ SCHEDULES = {
     "run_schedules": "0 * * * * *",
     "watch_identities": "30 * * * * *",
     "maintain_partitions": "0 7 * * * *",
+    "keep_statistics": "20 */5 * * * *",
+    "clean_statistics": "0 0 2 * * *",
     "sweep_poison_queues": "0 */5 * * * *",
     "keep_subscriptions": "15 */2 * * * *",
 }

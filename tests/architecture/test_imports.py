@@ -51,7 +51,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.outgoing": ("shared.outgoing", "shared.graph", "shared.http_session"),
     "shared.handlers": ("shared.handlers", "shared.engine", "shared.graph", "shared.outgoing"),
     "shared.monitoring": ("shared.monitoring", "shared.engine", "shared.settings_errors"),
-    "shared.postgres": ("shared.postgres", "shared.engine", "shared.handlers", "shared.graph", "shared.sealing"),
+    "shared.postgres": (
+        "shared.postgres",
+        "shared.engine",
+        "shared.handlers",
+        "shared.graph",
+        "shared.sealing",
+        "shared.monitoring",
+    ),
     "shared.storage": ("shared.storage", "shared.engine", "shared.handlers.services"),
 }
 #: Libraries that only their adapters know.
