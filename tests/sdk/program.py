@@ -6,6 +6,7 @@ Arguments: the operation, the fake Graph's base URL, its CA file, tenant, client
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
 import sys
@@ -18,17 +19,41 @@ import httpx
 from azure.core.pipeline.transport import AsyncioRequestsTransport
 from azure.identity.aio import ClientSecretCredential
 from kiota_abstractions.api_error import APIError
+from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
 from msgraph import GraphRequestAdapter, GraphServiceClient
+from msgraph.generated.models.attachment_item import AttachmentItem
+from msgraph.generated.models.attachment_type import AttachmentType
 from msgraph.generated.models.body_type import BodyType
 from msgraph.generated.models.chat_message import ChatMessage
 from msgraph.generated.models.email_address import EmailAddress
 from msgraph.generated.models.file_attachment import FileAttachment
 from msgraph.generated.models.item_body import ItemBody
+from msgraph.generated.models.key_value_pair import KeyValuePair
 from msgraph.generated.models.message import Message
 from msgraph.generated.models.recipient import Recipient
 from msgraph.generated.models.single_value_legacy_extended_property import SingleValueLegacyExtendedProperty
 from msgraph.generated.models.subscription import Subscription
+from msgraph.generated.models.teamwork_activity_topic import TeamworkActivityTopic
+from msgraph.generated.models.teamwork_activity_topic_source import TeamworkActivityTopicSource
+from msgraph.generated.users.item.calendar_view.delta.delta_request_builder import DeltaRequestBuilder
+from msgraph.generated.users.item.messages.item.attachments.create_upload_session import (
+    create_upload_session_post_request_body as upload_session,
+)
+from msgraph.generated.users.item.messages.item.create_reply.create_reply_post_request_body import (
+    CreateReplyPostRequestBody as ReplyBody,
+)
+from msgraph.generated.users.item.teamwork.send_activity_notification import (
+    send_activity_notification_post_request_body as notification,
+)
+from msgraph_core.tasks import LargeFileUploadTask
+
+ActivityBody = notification.SendActivityNotificationPostRequestBody
+CalendarQuery = DeltaRequestBuilder.DeltaRequestBuilderGetQueryParameters
+UploadBody = upload_session.CreateUploadSessionPostRequestBody
+FILE_BYTES = 4_000_000
+#: A multiple of 320 KiB below the 4 MB that Outlook takes in a request.
+CHUNK_BYTES = 5 * 320 * 1024
 
 USER = "dispatch@fleet.example"
 PROPERTY = "String {8e1c4f2a-4f57-4d0e-9a40-000000000000} Name JobId"
@@ -113,11 +138,78 @@ async def subscriptions(graph: GraphServiceClient) -> Any:
     }
 
 
+async def upload(graph: GraphServiceClient) -> Any:
+    """A file of 4 MB by an upload session, in Microsoft's own chunks; a reply draft to the mail that has it."""
+    messages = graph.users.by_user_id(USER).messages
+    draft = await messages.post(Message(subject="Large", body=ItemBody(content_type=BodyType.Text, content="x")))
+    one = messages.by_message_id(draft.id)
+    item = AttachmentItem(attachment_type=AttachmentType.File, name="trip.bin", size=FILE_BYTES)
+    session = await one.attachments.create_upload_session.post(UploadBody(attachment_item=item))
+    task = LargeFileUploadTask(
+        session, graph.request_adapter, io.BytesIO(b"7" * FILE_BYTES), max_chunk_size=CHUNK_BYTES
+    )
+    await task.upload()
+    attached = await one.attachments.get()
+    answer = await one.create_reply.post(ReplyBody(comment="Thanks"))
+    return {"files": [[file.name, file.size] for file in attached.value], "reply": answer.subject}
+
+
+async def deltas(graph: GraphServiceClient) -> Any:
+    """The inbox in pages of two, then what changed since; contacts; a drive."""
+    folder = graph.users.by_user_id(USER).mail_folders.by_mail_folder_id("inbox")
+    options = RequestConfiguration()
+    options.headers.add("Prefer", "odata.maxpagesize=2")
+    page, seen, pages = await folder.messages.delta.get(request_configuration=options), [], 1
+    seen += [message.subject for message in page.value]
+    while page.odata_next_link:
+        page, pages = await folder.messages.delta.with_url(page.odata_next_link).get(), pages + 1
+        seen += [message.subject for message in page.value]
+    since = await folder.messages.delta.with_url(page.odata_delta_link).get()
+    contacts = await graph.users.by_user_id(USER).contacts.delta.get()
+    drive = await graph.users.by_user_id(USER).drive.get()
+    items = await graph.drives.by_drive_id(drive.id).items.by_drive_item_id("root").delta.get()
+    return {
+        "mails": seen,
+        "pages": pages,
+        "since": len(since.value),
+        "contacts": [contact.display_name for contact in contacts.value],
+        "items": sorted(item.name for item in items.value),
+    }
+
+
+async def calendar(graph: GraphServiceClient) -> Any:
+    """What a calendar view of this year has."""
+    query = CalendarQuery(start_date_time="2026-01-01T00:00:00Z", end_date_time="2027-01-01T00:00:00Z")
+    page = await graph.users.by_user_id(USER).calendar_view.delta.get(RequestConfiguration(query_parameters=query))
+    return [[event.subject, event.start.date_time] for event in page.value]
+
+
+async def activity(graph: GraphServiceClient) -> Any:
+    """A notification in somebody's feed, twice with one chain id."""
+    for _ in range(2):
+        await graph.users.by_user_id(USER).teamwork.send_activity_notification.post(
+            ActivityBody(
+                topic=TeamworkActivityTopic(
+                    source=TeamworkActivityTopicSource.Text, value="Gate 7", web_url="https://teams.microsoft.com/l/x"
+                ),
+                activity_type="systemDefault",
+                preview_text=ItemBody(content="It is free"),
+                template_parameters=[KeyValuePair(name="systemDefaultText", value="Gate 7 is free")],
+                chain_id=7,
+            )
+        )
+    return None
+
+
 OPERATIONS: dict[str, Callable[[GraphServiceClient], Awaitable[Any]]] = {
     "mail": mail,
     "missing": missing,
     "chat": chat,
     "subscriptions": subscriptions,
+    "upload": upload,
+    "deltas": deltas,
+    "calendar": calendar,
+    "activity": activity,
 }
 
 if __name__ == "__main__":

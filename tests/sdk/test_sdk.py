@@ -23,6 +23,7 @@ from local.fake_graph.state import CHAT, CLIENT, DRIVER, SECRET, TENANT
 
 FOLDER = Path(__file__).parent
 HOME = Path(__file__).parents[2] / ".local"
+USER = "dispatch@fleet.example"
 SCHEMAS = HOME / "graph-schemas"
 
 
@@ -111,3 +112,31 @@ def test_a_subscription_is_made_renewed_listed_and_removed(sdk_python: Path, gra
             webhook.shutdown()
             thread.join()
     assert result == {"longer": True, "listed": [True], "left": 0}
+
+
+def test_a_large_file_is_uploaded_by_microsofts_own_task(sdk_python: Path, graph: FakeGraph) -> None:
+    assert run(sdk_python, graph, "upload") == {"files": [["trip.bin", 4_000_000]], "reply": "Re: Large"}
+
+
+def test_deltas_are_read_page_by_page(sdk_python: Path, graph: FakeGraph) -> None:
+    for number in range(5):
+        mime = f"Subject: {number}\r\nFrom: a@b.example\r\nMessage-ID: <{number}@b.example>\r\n\r\nx".encode()
+        graph.arrive_mail(USER, mime)
+    graph.control("POST", "contacts", {"user": USER, "contact": {"displayName": "Zoë"}})
+    graph.control("POST", "drive-items", {"owner": USER, "item": {"name": "trip.pdf", "size": 7}})
+    result = run(sdk_python, graph, "deltas")
+    assert sorted(result["mails"]) == ["0", "1", "2", "3", "4"] and result["pages"] == 3 and result["since"] == 0
+    assert result["contacts"] == ["Zoë"] and "trip.pdf" in result["items"]
+
+
+def test_a_calendar_is_read(sdk_python: Path, graph: FakeGraph) -> None:
+    at = {"start": {"dateTime": "2026-11-25T08:00:00", "timeZone": "UTC"}}
+    event = {"subject": "Handover", "end": {"dateTime": "2026-11-25T09:00:00", "timeZone": "UTC"}} | at
+    graph.control("POST", "events", {"user": USER, "event": event})
+    assert [subject for subject, _ in run(sdk_python, graph, "calendar")] == ["Handover"]
+
+
+def test_a_repeat_of_an_activity_takes_the_place_of_the_first(sdk_python: Path, graph: FakeGraph) -> None:
+    run(sdk_python, graph, "activity")
+    [shown] = graph.activity(USER)
+    assert shown["times"] == 2 and shown["topic"]["value"] == "Gate 7"
