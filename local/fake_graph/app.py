@@ -280,7 +280,7 @@ class FakeGraphApp:
                 415, "RequestBodyRead", f"The content type '{content_type}' is not supported.", violation=True
             )
         try:
-            call.body = json.loads(call.raw)
+            call.body = self.checks.action_body(operation.body, json.loads(call.raw))
         except ValueError:
             raise bad_request("Unable to read JSON request payload.") from None
         fault = self.checks.request_fault(operation.name, operation.body, call.body)

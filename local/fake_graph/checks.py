@@ -105,6 +105,13 @@ class Checks:
                 )
             self._definitions = json.loads(file.read_text())["definitions"]
 
+    def action_body(self, type_name: str, body: Any) -> Any:
+        """The body of an action with its parameters in our spelling: Graph does not mind the case of their names."""
+        known = {name.lower(): name for name in _OWN.get(type_name, {}).get("properties", {})}
+        if not isinstance(body, dict) or not known:
+            return body
+        return {known.get(name.lower(), name): value for name, value in body.items()}
+
     def request_fault(self, operation: str, type_name: str, body: Any) -> str | None:
         """What is wrong with the body of a request, or None."""
         if not isinstance(body, dict):
