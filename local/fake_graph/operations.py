@@ -168,11 +168,13 @@ _ROUTES = [(operation.pattern, operation) for operation in OPERATIONS]
 _FOLDER = re.compile(r"/mailFolders\('([^']+)'\)", re.IGNORECASE)
 #: Functions may be called with their empty brackets, as Microsoft's own clients do.
 _BRACKETS = re.compile(r"\(\)$")
+#: The root of a drive, spelt as one of its items.
+_ROOT = re.compile(r"^/drives/([^/]+)/items/root/")
 
 
 def route(method: str, raw_path: str) -> tuple[Operation, dict[str, str]] | list[str]:
     """The operation and its decoded parameters; else the methods that the path has (none: no such path)."""
-    path = _BRACKETS.sub("", _FOLDER.sub(r"/mailFolders/\1", raw_path))
+    path = _ROOT.sub(r"/drives/\1/root/", _BRACKETS.sub("", _FOLDER.sub(r"/mailFolders/\1", raw_path)))
     methods: list[str] = []
     for pattern, operation in _ROUTES:
         match = pattern.match(path)

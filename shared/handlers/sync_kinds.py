@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from typing_extensions import override
-
 from shared.engine.job import Job
 from shared.graph import calendar, contacts, files
 from shared.graph.delta import Change, DeltaClient, DeltaPage, DeltaQuery
@@ -84,26 +82,21 @@ class Calendar(Kind):
 
     resource_type = "calendar"
 
-    @override
     def roots(self) -> list[NewSet]:
         return [NewSet(self.name("view"))]
 
-    @override
     def start(self, known: DeltaSet, now: datetime) -> dict[str, Any]:
         if known.state == "ready":
             return {}
         start, end = calendar.window(now)
         return {"start": start, "end": end}
 
-    @override
     def is_over(self, known: DeltaSet, now: datetime) -> bool:
         return calendar.is_over(known.details["end"], now)
 
-    @override
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         return calendar.query(self.user, details["start"], details["end"])
 
-    @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
         return rows(page, calendar.columns)
 
@@ -113,17 +106,14 @@ class Contacts(Kind):
 
     resource_type = "contacts"
 
-    @override
     def roots(self) -> list[NewSet]:
         return [NewSet(self.name(FOLDERS), {"kind": FOLDERS}), NewSet(self.name("default"))]
 
-    @override
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         if details.get("kind") == FOLDERS:
             return contacts.folders_query(self.user)
         return contacts.query(self.user, details.get("folder"))
 
-    @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
         return folders(self, page) if details.get("kind") == FOLDERS else rows(page, contacts.columns)
 
@@ -134,7 +124,6 @@ class Files(Kind):
     resource_type = "files"
     follows_location = True
 
-    @override
     def roots(self) -> list[NewSet]:
         self.permit()
         if self.user:
@@ -144,11 +133,9 @@ class Files(Kind):
         drive_id = text_of(self.reader.delta.get(query).get("id"))
         return [NewSet(self.name(drive_id), {"drive": drive_id})]
 
-    @override
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         return files.query(details["drive"])
 
-    @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
         return rows(page, files.columns)
 

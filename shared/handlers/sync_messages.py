@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from typing_extensions import override
-
 from shared.graph.client import IMMUTABLE_IDS
 from shared.graph.delta import Change, DeltaPage, DeltaQuery
 from shared.graph.errors import GraphError
@@ -41,11 +39,9 @@ class Emails(Kind):
 
     resource_type = "emails"
 
-    @override
     def roots(self) -> list[NewSet]:
         return [NewSet(self.name(FOLDERS), {"kind": FOLDERS, "sentItems": self._sent_items()})]
 
-    @override
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         if details.get("kind") == FOLDERS:
             prefer = (IMMUTABLE_IDS, f"odata.maxpagesize={FOLDERS_PAGE}")
@@ -57,7 +53,6 @@ class Emails(Kind):
             (IMMUTABLE_IDS, f"odata.maxpagesize={MAILS_PAGE}"),
         )
 
-    @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
         if details.get("kind") == FOLDERS:
             found = folders(self, page)
@@ -130,16 +125,13 @@ class Chats(Kind):
 
     resource_type = "messages"
 
-    @override
     def roots(self) -> list[NewSet]:
         return [NewSet(self.name("all"))]
 
-    @override
     def start(self, known: DeltaSet, now: datetime) -> dict[str, Any]:
         since = known.details.get("next") if known.state == "ready" else None
         return {"since": since or FIRST, "until": _written(now), "next": _written(now - OVERLAP)}
 
-    @override
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         window = f"lastModifiedDateTime gt {details['since']} and lastModifiedDateTime lt {details['until']}"
         query = {"$filter": window, "$top": str(MESSAGES_PAGE)}
@@ -147,7 +139,6 @@ class Chats(Kind):
             return DeltaQuery("/users/{user}/chats/getAllMessages", {"user": self.user}, query)
         return DeltaQuery("/teams/{team}/channels/getAllMessages", {"team": self.team}, query)
 
-    @override
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
         account = self.reader.teams.own_account_id()
         own = () if account is None else (account,)

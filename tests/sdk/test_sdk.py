@@ -115,7 +115,7 @@ def test_a_subscription_is_made_renewed_listed_and_removed(sdk_python: Path, gra
 
 
 def test_a_large_file_is_uploaded_by_microsofts_own_task(sdk_python: Path, graph: FakeGraph) -> None:
-    assert run(sdk_python, graph, "upload") == {"files": [["trip.bin", 4_000_000]], "reply": "Re: Large"}
+    assert run(sdk_python, graph, "upload") == {"files": [["trip.bin", 4_000_000]], "reply": "RE: Large"}
 
 
 def test_deltas_are_read_page_by_page(sdk_python: Path, graph: FakeGraph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
@@ -61,7 +62,7 @@ def test_recurring_syncs_are_spread_and_can_be_ended() -> None:
     minutes = [int(minute) for minute in cron.split()[0].split(",")]
     assert len(minutes) == 2 and minutes[1] - minutes[0] == 30
     for _, payload, cron in schedules.kept.values():
-        parse_cron(cron, "UTC")
+        parse_cron(cron, ZoneInfo("UTC"))
         SyncRequest.model_validate(payload)
     assert len({cron for _, _, cron in schedules.kept.values()}) > 2
     assert stop_keeping(schedules, "Dispatch@fleet.example") == len(RESOURCE_TYPES)
