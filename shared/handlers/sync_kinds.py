@@ -97,7 +97,7 @@ class Calendar(Kind):
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         return calendar.query(self.user, details["start"], details["end"])
 
-    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
+    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:  # noqa: ARG002
         return rows(page, calendar.columns)
 
 
@@ -136,7 +136,7 @@ class Files(Kind):
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         return files.query(details["drive"])
 
-    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
+    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:  # noqa: ARG002
         return rows(page, files.columns)
 
 

@@ -139,7 +139,7 @@ class Chats(Kind):
             return DeltaQuery("/users/{user}/chats/getAllMessages", {"user": self.user}, query)
         return DeltaQuery("/teams/{team}/channels/getAllMessages", {"team": self.team}, query)
 
-    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:
+    def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:  # noqa: ARG002
         account = self.reader.teams.own_account_id()
         own = () if account is None else (account,)
         found: dict[str, Communication] = {}
