@@ -9,8 +9,10 @@ import pytest
 from openapi_core import OpenAPI
 from openapi_core.templating.paths.exceptions import PathNotFound
 
+from local.certificate import self_signed
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CHANNEL, CHAT, DRIVER, TEAM
+from shared.graph.rich import read_certificate
 from tests.fake_graph.conftest import DISPATCH, Client, Webhook
 from tests.fake_graph.openapi import DESCRIPTION, Recorded, fault_of, load_description
 from tests.fake_graph.test_subscriptions import MAIL, wanted, within
@@ -43,7 +45,9 @@ def mail_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.get(f"{MESSAGES}/{draft}", select="id,subject", expand="attachments")
     app.get(f"{MESSAGES}/{draft}", expand=f"singleValueExtendedProperties($filter=id eq '{PROPERTY}')")
     attachments = app.get(f"{MESSAGES}/{draft}/attachments").json()["value"]
+    app.get(f"{MESSAGES}/{draft}/attachments", select="id,name,microsoft.graph.fileAttachment/contentId")
     app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}")
+    app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}", expand="microsoft.graph.itemattachment/item")
     app.get(f"{MESSAGES}/{draft}/attachments/{attachments[0]['id']}/$value")
     app.call("DELETE", f"{MESSAGES}/{draft}/attachments/{attachments[1]['id']}")
     item = {"attachmentType": "file", "name": "b.bin", "size": 3_000_000, "contentType": "text/plain"}
@@ -163,6 +167,19 @@ def delta_session(app: Client, user: Client, webhook: Webhook) -> None:
         app.call("GET", link)
 
 
+def rich_session(app: Client, user: Client, webhook: Webhook) -> None:
+    public = read_certificate(self_signed()).public
+    body = wanted(
+        webhook, f"/chats/{CHAT}/messages", 600, lifecycleNotificationUrl=webhook.url, includeResourceData=True,
+        encryptionCertificate=public.base64, encryptionCertificateId=public.id,
+    )  # fmt: skip
+    subscription = app.post("/subscriptions", body).json()["id"]
+    other = read_certificate(self_signed()).public
+    change = {"encryptionCertificate": other.base64, "encryptionCertificateId": other.id}
+    app.call("PATCH", f"/subscriptions/{subscription}", change | {"expirationDateTime": within(700)})
+    app.get(f"/subscriptions/{subscription}")
+
+
 def error_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.graph.add_fault("status", status=429, headers={"Retry-After": "2"})
     app.get(MESSAGES)
@@ -173,7 +190,8 @@ def error_session(app: Client, user: Client, webhook: Webhook) -> None:
 
 
 @pytest.mark.parametrize(
-    "session_of", [mail_session, teams_session, activity_session, subscription_session, delta_session, error_session]
+    "session_of",
+    [mail_session, teams_session, activity_session, subscription_session, rich_session, delta_session, error_session],
 )
 def test_recorded_requests_and_answers_conform(
     graph: FakeGraph,
