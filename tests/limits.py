@@ -2,5 +2,6 @@
 
 LIFT = (
     "update queue.queue_settings set rate_limit = null, rate_seconds = null, concurrency = null, job_cost = 1,"
-    " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null, limits_changed_at = clock_timestamp()"
+    " key_rate_limit = null, key_rate_seconds = null, key_concurrency = null, ageing_seconds = null,"
+    " limits_changed_at = clock_timestamp()"
 )

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
+from shared.engine.errors import ControlError
 from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry
 
 #: A delay is stretched by up to this share, at random, so that equal failures spread. It is never shortened.
 JITTER = 0.25
 #: A peer that asks for more than this is believed only so far (a wrong date must not park a job for years).
 LONGEST_RETRY_AFTER = timedelta(hours=6)
+#: No queue's own delay is longer.
+LONGEST_DELAY = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,22 @@ RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
     ErrorClass.EXPIRED: RetryPolicy(()),
     ErrorClass.DEPENDENCY: RetryPolicy(()),
 }
+
+
+#: Nothing retries these, so no queue can have delays of its own for them.
+_NEVER_RETRIED = frozenset({ErrorClass.EXPIRED, ErrorClass.DEPENDENCY})
+
+
+def check_retries(retries: Mapping[ErrorClass, RetryPolicy]) -> None:
+    """Raises ControlError that names the class of which a queue cannot have these delays."""
+    for error_class, policy in retries.items():
+        if error_class in _NEVER_RETRIED:
+            raise ControlError(f"retries.{error_class.value}: what ends this way is not retried, leave it out")
+        for place, seconds in enumerate(policy.delays):
+            if not 0 <= seconds <= LONGEST_DELAY.total_seconds():
+                raise ControlError(
+                    f"retries.{error_class.value}[{place}]: a delay is 0 to {LONGEST_DELAY.total_seconds():.0f} seconds"
+                )
 
 
 def asked_pause(outcome: object) -> timedelta | None:

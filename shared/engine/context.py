@@ -8,7 +8,7 @@ from datetime import timedelta
 from threading import Event
 from typing import Any, Protocol
 
-from shared.engine.errors import JobCancelledError, LeaseLostError, LimitReachedError
+from shared.engine.errors import ControlError, JobCancelledError, LeaseLostError, LimitReachedError
 from shared.engine.job import Completed, Deferred, Job
 from shared.engine.json_text import to_json
 
@@ -18,14 +18,15 @@ class Context:
     """One attempt's link to the engine; made by the worker, one for each handler call.
 
     `saver` and `permits` are Store.save_progress and Store.take_permits of this job; without them nothing is kept, and
-    every permit is granted.
+    every permit is granted. `paid`: permits that the start of the job took and that are not used yet.
     """
 
     details: dict[str, Any] = field(default_factory=dict)
     lease_lost: Event = field(default_factory=Event)
     stop_requested: Event = field(default_factory=Event)
     saver: Callable[[dict[str, Any]], bool] | None = None
-    permits: Callable[[int], timedelta | None] | None = None
+    permits: Callable[[int, int], timedelta | None] | None = None
+    paid: int = 0
 
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
@@ -54,15 +55,20 @@ class Context:
             raise LeaseLostError("the lease was taken over")
 
     def take_permits(self, n: int = 1) -> None:
-        """Count `n` requests against the queue's rate, for handlers that make more than a job's declared cost.
+        """Count `n` requests against the queue's rate, right before them, in a handler that counts all of its requests.
 
-        Raises LimitReachedError when there are none now: let it through, and the job is deferred until there are, its
-        attempt not counted. Save progress before.
+        The first ones are paid: the start of the job took its declared cost. Raises LimitReachedError when there are no
+        more now: let it through, and the job is deferred, its attempt not counted, and starts again with these `n` in
+        hand. Save progress before. Raises ControlError when the rate is below `n`.
         """
+        if n < 1:
+            raise ControlError("permits: at least 1")
         self.checkpoint()
-        wait = self.permits(n) if self.permits is not None else None
+        beyond = max(0, n - self.paid)
+        wait = self.permits(beyond, n - beyond) if beyond and self.permits is not None else None
         if wait is not None:
-            raise LimitReachedError("the queue's rate is used up", wait)
+            raise LimitReachedError("the queue's rate is used up", wait, n)
+        self.paid -= n - beyond
 
 
 class Handler(Protocol):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from shared.engine.ageing import check_ageing
+from shared.engine.backoff import RetryPolicy, check_retries
 from shared.engine.enqueue import Producer
 from shared.engine.errors import ControlError
-from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Cancellation, JobState, Placed
+from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Cancellation, ErrorClass, JobState, Placed
 from shared.engine.ports import Limits, Store
 from shared.engine.relay import COUNTED_AT_MOST, PROMOTED_AT_ONCE
 
@@ -93,6 +95,18 @@ class Control:
         log.warning("queue.limits_set", extra={"queue": queue, "limits": str(limits)})
         self._store.open_due(PROMOTED_AT_ONCE)
         self._producer.wake_freed({queue: self._store.runnable(COUNTED_AT_MOST).get(queue, 0)})
+
+    def set_ageing(self, queue: str, every: timedelta | None) -> None:
+        """Let a job of the queue gain one priority for each `every` since it was due; None: no longer."""
+        check_ageing(every)
+        self._store.set_ageing(queue, every)
+        log.warning("queue.ageing_set", extra={"queue": queue, "every": str(every)})
+
+    def set_retries(self, queue: str, retries: Mapping[ErrorClass, RetryPolicy]) -> None:
+        """Give the queue retry delays of its own, for the classes that are named; the others go by the table."""
+        check_retries(retries)
+        self._store.set_retries(queue, retries)
+        log.warning("queue.retries_set", extra={"queue": queue, "retries": str(dict(retries))})
 
     def discard(self, job_id: UUID, by: str) -> bool:
         """Give a dead job up: it cannot be redriven any more, and an ordering key that it blocks goes on. False when it

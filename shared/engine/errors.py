@@ -83,11 +83,12 @@ class LeaseLostError(FleetQueueError):
 
 
 class LimitReachedError(FleetQueueError):
-    """The queue's rate has no permit left; one is to be had after `wait`."""
+    """The queue's rate has not the `permits` that were asked for; they are to be had after `wait`."""
 
-    def __init__(self, message: str, wait: timedelta) -> None:
+    def __init__(self, message: str, wait: timedelta, permits: int = 1) -> None:
         super().__init__(message)
         self.wait = wait
+        self.permits = permits
 
 
 class ParkedError(FleetQueueError):

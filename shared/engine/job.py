@@ -284,7 +284,7 @@ class Job:
     """A claimed job. `payload` is JSON text; `attempt` is 1-based and counts this attempt.
 
     `attempts` are the ended ones, oldest first. `lease_token` fences every settlement. `progress` is what an earlier
-    attempt saved.
+    attempt saved. `permits` of the queue's rate were taken by its start.
     """
 
     id: UUID
@@ -301,6 +301,7 @@ class Job:
     progress: dict[str, Any] | None = None
     batch_id: UUID | None = None
     unreadable: Unreadable | None = None
+    permits: int = 0
 
     def failures(self, error_class: ErrorClass) -> int:
         """How many earlier attempts ended with this class."""
@@ -357,10 +358,14 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The handler gave the job back until later; the attempt does not count (I4)."""
+    """The handler gave the job back until later; the attempt does not count (I4).
+
+    `permits`: its next start takes so many of the queue's rate, where that is more than a job costs.
+    """
 
     delay: timedelta
     reason: str = ""
+    permits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

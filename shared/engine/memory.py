@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from shared.engine.ageing import check_ageing
+from shared.engine.backoff import RetryPolicy, check_retries
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     BatchRecord,
@@ -23,6 +25,7 @@ from shared.engine.job import (
     Claimed,
     Completed,
     Enqueued,
+    ErrorClass,
     Job,
     JobRecord,
     JobState,
@@ -79,7 +82,7 @@ class MemoryStore:
         self._ends = Ends(self._state, self._clock, lambda job: self._intake.insert(job))
         self._intake = Intake(self._state, self._clock, self._unique, self._ends, self.queues, closed or {})
         self._attempts = Attempts(self._state, self._clock, self._ends, self._intake)
-        self._lanes = Lanes(self._state, self._clock, self._limits)
+        self._lanes = Lanes(self._state, self._clock, self.settings)
         self._queue_limits = QueueLimits(self._state, self._clock, self._limits)
         self._turns: dict[str, tuple[UUID, datetime]] = {}
         self._lock = threading.RLock()
@@ -105,14 +108,15 @@ class MemoryStore:
             self._conclude()
             token, taken, may_start, wait = uuid4(), list[Row](), True, None
             while len(taken) < limit and (best := self._lanes.best(queue)) is not None:
-                may_start, wait = self._queue_limits.may_start(queue, reserve=not taken)
+                row = self._lanes.runner(best)
+                cost = self._queue_limits.cost(row)
+                may_start, wait = self._queue_limits.may_start(queue, cost, reserve=not taken)
                 if not may_start:
                     break
-                row = self._lanes.runner(best)
                 held_by = self._lanes.held_by(row)
                 if held_by is None:
                     self._lanes.take(row)
-                    self._queue_limits.take(queue)
+                    row.paid = self._queue_limits.take(queue, cost)
                     self._attempts.start(row, token, worker, lease)
                     taken.append(row)
                 else:
@@ -153,9 +157,9 @@ class MemoryStore:
             row.record = replace(row.record, progress=json.loads(to_json(progress)))
             return True
 
-    def take_permits(self, queue: str, n: int) -> timedelta | None:
+    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
         with self._lock:
-            return self._queue_limits.take_permits(queue, n)
+            return self._queue_limits.take_permits(queue, n, paid)
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         with self._lock:
@@ -267,6 +271,18 @@ class MemoryStore:
             check_limits(limits)
             self.queues[queue] = replace(self.settings(queue), limits=limits)
 
+    def set_ageing(self, queue: str, every: timedelta | None) -> None:
+        with self._lock:
+            self._must_exist(queue)
+            check_ageing(every)
+            self.queues[queue] = replace(self.settings(queue), ageing=every)
+
+    def set_retries(self, queue: str, retries: Mapping[ErrorClass, RetryPolicy]) -> None:
+        with self._lock:
+            self._must_exist(queue)
+            check_retries(retries)
+            self.queues[queue] = replace(self.settings(queue), retries=dict(retries))
+
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         with self._changing():
             letter = self._open_letter(job_id)
@@ -332,11 +348,11 @@ class MemoryStore:
         with self._lock:
             alone = replace(job, run_at=None, delay=None, unique=None, depends_on=(), batch_id=None)
             self._intake.check(alone)
-            made = self._intake.insert(replace(alone, idempotency_key=f"message:{source}"))
+            made = self._intake.insert(replace(alone, idempotency_key=job.idempotency_key or f"message:{source}"))
             if not made.created:
                 return None
             row = self._state.live[made.id]
-            self._ends.die(row, row.record, None, reason)
+            self._ends.die(row, row.record, ErrorClass.WORKER_LOST, reason)
             return made.id
 
     def take_turn(self, timer: str, at_most: timedelta) -> UUID | None:

@@ -72,9 +72,11 @@ class Attempts:
             case Dead(failure=failed):
                 self._ends.die(row, counted, failed.error_class, failed.message)
             case Retry(delay=delay):
+                row.permits = None if delay else row.permits
                 state = JobState.SCHEDULED if delay else JobState.READY
                 row.record = replace(counted, state=state, run_at=now + delay if delay else record.run_at)
             case Deferred(delay=delay):
+                row.permits = outcome.permits
                 row.record = replace(uncounted, state=JobState.SCHEDULED, run_at=now + delay)
             case Released():
                 row.record = replace(uncounted, state=JobState.READY)
@@ -145,6 +147,7 @@ def as_job(row: Row) -> Job:
         attempts=record.attempts,
         progress=record.progress,
         batch_id=record.batch_id,
+        permits=row.paid,
     )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from shared.engine.ageing import aged
 from shared.engine.job import ConcurrencyKey, FairnessKey, JobState, OrderingKey
-from shared.engine.memory_state import HeldBy, Row, State, in_line
-from shared.engine.ports import Limits
+from shared.engine.memory_state import HeldBy, Row, State
+from shared.engine.ports import Limits, QueueSettings
 
 NO_LIMIT = sys.maxsize
 
@@ -18,14 +19,22 @@ NO_LIMIT = sys.maxsize
 class Lanes:
     """Judges one job at a time, as it stands now; keeps nothing of its own."""
 
-    def __init__(self, state: State, clock: Callable[[], datetime], limits_of: Callable[[str], Limits]) -> None:
+    def __init__(
+        self, state: State, clock: Callable[[], datetime], settings_of: Callable[[str], QueueSettings]
+    ) -> None:
         self._state = state
         self._clock = clock
-        self._limits_of = limits_of
+        self._settings_of = settings_of
 
     def best(self, queue: str) -> Row | None:
         """The ready job that stands first in the queue's line."""
-        return min(self._state.rows(JobState.READY, queue), key=lambda row: row.line_order, default=None)
+        return min(self._state.rows(JobState.READY, queue), key=self.line_order, default=None)
+
+    def line_order(self, row: Row) -> tuple[int, datetime, int]:
+        """The best job of a queue has the lowest."""
+        record = row.record
+        priority = aged(record.priority, record.run_at, self._settings_of(record.queue).ageing, self._clock())
+        return priority, record.run_at, row.place
 
     def runner(self, row: Row) -> Row:
         """The job that goes in this one's place: the head of its ordering key while nobody holds the key."""
@@ -64,7 +73,7 @@ class Lanes:
     def reopen(self, limit: int = NO_LIMIT) -> Counter[str]:
         """Make ready what waits for a key that has room now, best first; returns how many of which queue."""
         freed: Counter[str] = Counter()
-        for row in in_line(self._state.rows(JobState.WAITING)):
+        for row in sorted(self._state.rows(JobState.WAITING), key=self.line_order):
             if freed.total() < limit and row.held_by is not None and self._may_come_back(row, row.held_by):
                 self._come_back(row)
                 freed[row.record.queue] += 1
@@ -77,6 +86,9 @@ class Lanes:
         now = self._clock()
         times = [self._opens_at(key, queue) for key in keys if key is not None]
         return min((at - now for at in times if at > now), default=None)
+
+    def _limits_of(self, queue: str) -> Limits:
+        return self._settings_of(queue).limits
 
     def _head(self, lane: str) -> Row:
         """The first by due time of those that are due, whatever their priorities."""
@@ -138,7 +150,8 @@ class Lanes:
 
     def _stand_behind(self, lane: str, taken: Row) -> None:
         """A job of a fairness key goes: the best of the others stands at the end of the line, the rest wait."""
-        others = in_line(row for row in self._state.lane(lane) if row is not taken and _is_in_its_lane(row))
+        others = [row for row in self._state.lane(lane) if row is not taken and _is_in_its_lane(row)]
+        others.sort(key=self.line_order)
         for row in others[:1]:
             row.record = replace(row.record, state=JobState.READY)
             row.held_by = None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from shared.engine.errors import ControlError
 from shared.engine.job import JobState
-from shared.engine.memory_state import State
+from shared.engine.memory_state import Row, State
 from shared.engine.ports import Limits
 
 #: So far ahead `startable` looks.
@@ -23,7 +23,13 @@ class QueueLimits:
         self._clock = clock
         self._limits_of = limits_of
 
-    def may_start(self, queue: str, reserve: bool) -> tuple[bool, timedelta | None]:
+    def cost(self, row: Row) -> int:
+        """What the start of a job takes of the rate: more where it was deferred for want of more, at most all."""
+        limits = self._limits_of(row.record.queue)
+        cost = max(limits.job_cost, row.permits or 0)
+        return min(cost, limits.rate.limit) if limits.rate is not None else cost
+
+    def may_start(self, queue: str, cost: int, reserve: bool) -> tuple[bool, timedelta | None]:
         """Whether one more job may start, and if not, how long until one may; None: when a running one ends.
 
         With `reserve` a caller that the rate refuses gets a place of its own.
@@ -33,23 +39,28 @@ class QueueLimits:
             return False, gate.blocked_until - now
         if limits.concurrency is not None and self._running(queue) >= limits.concurrency:
             return False, None
-        if limits.rate is None or gate.room(limits.rate, now) >= limits.job_cost:
+        if limits.rate is None or gate.room(limits.rate, now) >= cost:
             return True, None
         if reserve:
-            return False, gate.reserve(limits.rate, limits.job_cost, now)
-        return False, gate.opens_at(limits.rate, limits.job_cost, now) - now
+            return False, gate.reserve(limits.rate, cost, now)
+        return False, gate.opens_at(limits.rate, cost, now) - now
 
-    def take(self, queue: str) -> None:
-        """Count the start of a job."""
-        limits = self._limits_of(queue)
-        if limits.rate is not None:
-            self._state.queue_gate(queue).take(limits.job_cost, self._clock(), limits.rate.window)
+    def take(self, queue: str, cost: int) -> int:
+        """Count the start of a job; returns how many permits it took."""
+        rate = self._limits_of(queue).rate
+        if rate is None:
+            return 0
+        self._state.queue_gate(queue).take(cost, self._clock(), rate.window)
+        return cost
 
-    def take_permits(self, queue: str, n: int) -> timedelta | None:
+    def take_permits(self, queue: str, n: int, paid: int) -> timedelta | None:
         """See the port."""
         gate, rate, now = self._state.queue_gate(queue), self._limits_of(queue).rate, self._clock()
-        if n < 1 or (rate is not None and n > rate.limit):
-            raise ControlError("permits: at least 1, and at most the limit of the queue's rate")
+        if rate is not None and n + paid > rate.limit:
+            raise ControlError(
+                f'permits: {n + paid} at once are asked for, the rate of queue "{queue}" is {rate.limit}: '
+                "ask for fewer at a time"
+            )
         if gate.blocked_until is not None and gate.is_blocked(now):
             return gate.blocked_until - now
         if rate is None:

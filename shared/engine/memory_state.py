@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -35,7 +35,10 @@ class HeldBy(Enum):
 
 @dataclass(slots=True)
 class Row:
-    """A job. `order` is that of enqueueing; `place` is its place in the line, which a fairness key moves back."""
+    """A job. `order` is that of enqueueing; `place` is its place in the line, which a fairness key moves back.
+
+    `permits`: its next start takes so many of the queue's rate; `paid`: its last one took so many.
+    """
 
     record: JobRecord
     order: int
@@ -47,6 +50,8 @@ class Row:
     unique: Unique | None = None
     if_dependency_fails: IfDependencyFails = IfDependencyFails.DIE
     held_by: HeldBy | None = None
+    permits: int | None = None
+    paid: int = 0
 
     @property
     def id(self) -> UUID:
@@ -55,11 +60,6 @@ class Row:
     @property
     def state(self) -> JobState:
         return self.record.state
-
-    @property
-    def line_order(self) -> tuple[int, datetime, int]:
-        """The best job of a queue has the lowest."""
-        return self.record.priority, self.record.run_at, self.place
 
     @property
     def due_order(self) -> tuple[datetime, int]:
@@ -175,11 +175,6 @@ def lane_name(queue: str, lane: Lane | None) -> str | None:
             return f"{queue}:concurrency:{key}"
         case FairnessKey(key=key):
             return f"{queue}:fair:{key}"
-
-
-def in_line(rows: Iterable[Row]) -> list[Row]:
-    """Best first."""
-    return sorted(rows, key=lambda row: row.line_order)
 
 
 def has_ended(row: Row) -> bool:

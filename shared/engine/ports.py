@@ -13,7 +13,7 @@ Verbs of Store, each one round trip and one transaction:
     repair           the sweep over counts and keys
     runnable         how many jobs may run now, per queue, counted up to a cap
     get, cancel, reschedule, retry_now, redrive, bury (a message that is no job becomes a dead letter)
-    pause, resume, clear, set_limits (a queue)
+    pause, resume, clear, set_limits, set_ageing, set_retries (a queue)
     create_batch, batch; save_progress, take_permits (of a running job)
 """
 
@@ -72,7 +72,11 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """What an operator may change on a running queue (table `queue_settings`)."""
+    """What an operator may change on a running queue (table `queue_settings`).
+
+    `retries` take the place of the table's delays for their classes. With `ageing` a job gains one priority each time
+    that so much has passed since it was due.
+    """
 
     queue: str
     paused: bool = False
@@ -81,6 +85,7 @@ class QueueSettings:
     claim_batch: int = 1
     limits: Limits = NO_LIMITS
     retries: Mapping[ErrorClass, RetryPolicy] = field(default_factory=dict)
+    ageing: timedelta | None = None
 
     @property
     def has_limits(self) -> bool:
@@ -117,9 +122,9 @@ class Store(Protocol):
         """Keep what the handler has done so far, in place of what it saved before; False when the lease is lost."""
         ...
 
-    def take_permits(self, queue: str, n: int) -> timedelta | None:
-        """Take `n` of the queue's rate, for requests beyond a job's declared cost; None: granted, else how long none is
-        to be had. Raises ControlError when `n` is above the limit."""
+    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
+        """Take `n` of the queue's rate, beyond `paid` of those that the start of the job took; None: granted, else how
+        long they are not to be had. Raises ControlError when the two together are above the rate."""
         ...
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal: ...
@@ -177,6 +182,14 @@ class Store(Protocol):
 
     def set_limits(self, queue: str, limits: Limits) -> None:
         """From now on; what runs is counted. Raises ControlError."""
+        ...
+
+    def set_ageing(self, queue: str, every: timedelta | None) -> None:
+        """From now on, for jobs that wait already too; None: no ageing. Raises ControlError."""
+        ...
+
+    def set_retries(self, queue: str, retries: Mapping[ErrorClass, RetryPolicy]) -> None:
+        """For failures from now on; classes left out go by the table. Raises ControlError."""
         ...
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:

@@ -197,6 +197,7 @@ class Worker:
         return Context(
             saver=partial(self._store.save_progress, job.id, job.lease_token),
             permits=partial(self._store.take_permits, job.queue),
+            paid=job.permits,
         )
 
     def _run_one(self, job: Job, context: Context, settings: QueueSettings) -> Outcome | None:
@@ -211,7 +212,7 @@ class Worker:
         except JobCancelledError:
             outcome = Cancelled()
         except LimitReachedError as error:
-            outcome = Deferred(error.wait, str(error))
+            outcome = Deferred(error.wait, str(error), error.permits)
         except ParkedError as error:
             outcome = self._park(job, error)
         except PayloadError as error:

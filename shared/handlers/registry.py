@@ -7,12 +7,13 @@ both are named as "module:attribute" and loaded on first use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
-from shared.engine.job import NORMAL_PRIORITY
+from shared.engine.backoff import RetryPolicy
+from shared.engine.job import NORMAL_PRIORITY, ErrorClass
 from shared.engine.limit_key import LimitKey
 from shared.engine.ports import NO_LIMITS, Limits, Rate
 
@@ -23,7 +24,8 @@ class QueueSpec:
 
     `payload` names a pydantic model, `build` a function from Services to a handler. `closed` is the reason why
     the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database. `limits` hold
-    until an operator sets others; those for each key count by `limit_key`.
+    until an operator sets others; those for each key count by `limit_key`. So do `ageing` (a job gains one priority
+    for each such time since it was due) and `retries` (delays in place of the table's, for some classes of errors).
     """
 
     name: str
@@ -36,6 +38,8 @@ class QueueSpec:
     sealed: bool = False
     limits: Limits = NO_LIMITS
     limit_key: LimitKey | None = None
+    ageing: timedelta | None = None
+    retries: Mapping[ErrorClass, RetryPolicy] = field(default_factory=dict)
 
     @property
     def poison(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
+from shared.engine.backoff import RetryPolicy
 from shared.engine.job import (
     Attempt,
     Cancelled,
@@ -40,18 +41,13 @@ from shared.postgres.sealer import Sealer, of_job
 #: What a claim gives of a job, in the order that `read_job` reads.
 CLAIMED = (
     "id, priority, run_at, attempt, lease_token, correlation_id, enqueued_at, redrive_of, effect_since, attempts::text,"
-    " payload::text, progress::text, batch_id"
+    " payload::text, progress::text, batch_id, permits"
 )
 #: What `read_record` reads.
 RECORD: LiteralString = (
     "select j.*, array(select d.depends_on from queue.dependency d where d.job_id = j.id order by 1) as depends_on"
     " from queue.jobs j"
 )
-
-
-def read_jobs(queue: str, rows: Sequence[Sequence[Any]], sealer: Sealer) -> list[Job]:
-    """RETURNING gives rows in no order: best first again."""
-    return [read_job(queue, row, sealer) for row in sorted(rows, key=lambda row: (row[1], row[2], row[0]))]
 
 
 def read_job(queue: str, row: Sequence[Any], sealer: Sealer | None = None) -> Job:
@@ -70,6 +66,7 @@ def read_job(queue: str, row: Sequence[Any], sealer: Sealer | None = None) -> Jo
         payload,
         progress,
         batch_id,
+        permits,
     ) = row
     opened = sealer.open_text(of_job(queue, redrive_of or job_id), payload) if sealer is not None else payload
     return Job(
@@ -87,6 +84,7 @@ def read_job(queue: str, row: Sequence[Any], sealer: Sealer | None = None) -> Jo
         unreadable=opened if isinstance(opened, Unreadable) else None,
         progress=json.loads(progress) if progress else None,
         batch_id=batch_id,
+        permits=permits or 0,
     )
 
 
@@ -221,11 +219,17 @@ def _outcome_json(outcome: Outcome, details: dict[str, Any], sealer: Sealer) -> 
             }
             return head | ({"delay_seconds": outcome.delay.total_seconds()} if isinstance(outcome, Retry) else {})
         case Deferred():
-            return {"outcome": "deferred", "delay_seconds": outcome.delay.total_seconds()}
+            permits = {"permits": outcome.permits} if outcome.permits is not None else {}
+            return {"outcome": "deferred", "delay_seconds": outcome.delay.total_seconds()} | permits
         case Released():
             return {"outcome": "released"}
         case Cancelled():
             return {"outcome": "cancelled", "message": outcome.reason}
+
+
+def retries_json(retries: Mapping[ErrorClass, RetryPolicy]) -> dict[str, list[float]]:
+    """What queue.set_retry_delays takes, and queue_settings.retry_delays holds."""
+    return {error_class.value: list(policy.delays) for error_class, policy in retries.items()}
 
 
 def limits_json(limits: Limits) -> dict[str, Any]:

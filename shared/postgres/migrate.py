@@ -17,7 +17,7 @@ import psycopg
 from shared.engine.json_text import to_json
 from shared.engine.ports import Limits
 from shared.handlers.registry import QUEUES, QueueSpec
-from shared.postgres.job_rows import limits_json
+from shared.postgres.job_rows import limits_json, retries_json
 
 LOCK_KEY = 0x466C6565745175  # any number, the same for every runner
 LOCK_TIMEOUT = "4s"
@@ -110,7 +110,7 @@ def _lock(conn: psycopg.Connection) -> None:
 
 
 def _declare_queues(conn: psycopg.Connection) -> None:
-    """What an operator has set (limits) stays; the rest follows the registry."""
+    """What an operator has set (limits, ageing, retries) stays; the rest follows the registry."""
     with conn.cursor() as cursor:
         cursor.executemany(_DECLARE, [_declaration(spec) for spec in QUEUES.values()])
 
@@ -125,6 +125,8 @@ def _declaration(spec: QueueSpec) -> dict[str, object]:
         "closed": spec.closed,
         "key_scope": key.scope if key else None,
         "key_fields": to_json(key.fields) if key else None,
+        "ageing_seconds": spec.ageing.total_seconds() if spec.ageing else None,
+        "retry_delays": to_json(retries_json(spec.retries)) if spec.retries else None,
     }
 
 
@@ -136,12 +138,20 @@ _DECLARED = (
     "key_scope",
     "key_fields",
 )
-_LIMITS = tuple(limits_json(Limits()))
+#: What an operator may set, by the column that says when that was.
+_SET = {
+    "limits_changed_at": tuple(limits_json(Limits())),
+    "ageing_changed_at": ("ageing_seconds",),
+    "retry_delays_changed_at": ("retry_delays",),
+}
+_ALL = _DECLARED + tuple(name for names in _SET.values() for name in names)
 _DECLARE = (
-    f"insert into queue.queue_settings as s (queue, {', '.join(_DECLARED + _LIMITS)})"  # noqa: S608 - constant names
-    f" values (%(queue)s, {', '.join(f'%({name})s' for name in _DECLARED + _LIMITS)})"
+    f"insert into queue.queue_settings as s (queue, {', '.join(_ALL)})"  # noqa: S608 - constant names
+    f" values (%(queue)s, {', '.join(f'%({name})s' for name in _ALL)})"
     f" on conflict (queue) do update set {', '.join(f'{name} = excluded.{name}' for name in _DECLARED)}, "
     + ", ".join(
-        f"{name} = case when s.limits_changed_at is null then excluded.{name} else s.{name} end" for name in _LIMITS
+        f"{name} = case when s.{changed_at} is null then excluded.{name} else s.{name} end"
+        for changed_at, names in _SET.items()
+        for name in names
     )
 ).encode()

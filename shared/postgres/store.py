@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from shared.engine.backoff import RetryPolicy
+from shared.engine.backoff import RetryPolicy, check_retries
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
     MAY_HAVE_TAKEN_EFFECT,
@@ -41,8 +41,8 @@ from shared.postgres.job_rows import (
     limits_json,
     new_job_json,
     read_job,
-    read_jobs,
     read_record,
+    retries_json,
     settlement_json,
 )
 from shared.postgres.pool import Database
@@ -109,8 +109,8 @@ class PostgresStore:
         arguments = (job_id, lease_token, to_json(progress))
         return bool(self._call(lambda conn: _scalar(conn, "select queue.save_progress(%s, %s, %s)", *arguments)))
 
-    def take_permits(self, queue: str, n: int) -> timedelta | None:
-        wait = self._order(lambda conn: _scalar(conn, "select queue.take_permits(%s, %s)", queue, n))
+    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
+        wait = self._order(lambda conn: _scalar(conn, "select queue.take_permits(%s, %s, %s)", queue, n, paid))
         return timedelta(seconds=wait) if wait is not None else None
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
@@ -161,7 +161,7 @@ class PostgresStore:
         def call(conn: psycopg.Connection) -> QueueSettings:
             row = conn.execute(
                 "select paused, lease_seconds, wake_size, claim_batch, rate_limit, rate_seconds, concurrency,"
-                " key_rate_limit, key_rate_seconds, key_concurrency, job_cost, retry_delays"
+                " key_rate_limit, key_rate_seconds, key_concurrency, job_cost, retry_delays, ageing_seconds"
                 " from queue.queue_settings"
                 " where queue = %s",
                 (queue,),
@@ -169,7 +169,16 @@ class PostgresStore:
             if row is None:
                 return QueueSettings(queue)
             limits = Limits(_rate(row[4], row[5]), row[6], _rate(row[7], row[8]), row[9], row[10])
-            return QueueSettings(queue, row[0], timedelta(seconds=row[1]), row[2], row[3], limits, _retries(row[11]))
+            return QueueSettings(
+                queue=queue,
+                paused=row[0],
+                lease=timedelta(seconds=row[1]),
+                wake_size=row[2],
+                claim_batch=row[3],
+                limits=limits,
+                retries=_retries(row[11]),
+                ageing=timedelta(seconds=row[12]) if row[12] is not None else None,
+            )
 
         return self._call(call)
 
@@ -207,6 +216,14 @@ class PostgresStore:
     def set_limits(self, queue: str, limits: Limits) -> None:
         text = to_json(limits_json(limits))
         self._order(lambda conn: conn.execute("select queue.set_limits(%s, %s)", (queue, text)))
+
+    def set_ageing(self, queue: str, every: timedelta | None) -> None:
+        self._order(lambda conn: conn.execute("select queue.set_ageing(%s, %s)", (queue, every)))
+
+    def set_retries(self, queue: str, retries: Mapping[ErrorClass, RetryPolicy]) -> None:
+        check_retries(retries)
+        text = to_json(retries_json(retries))
+        self._order(lambda conn: conn.execute("select queue.set_retry_delays(%s, %s)", (queue, text)))
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         new = self._order(lambda conn: _scalar(conn, "select queue.redrive(%s, %s, %s)", job_id, by, _UNCERTAIN))
@@ -281,10 +298,10 @@ class PostgresStore:
             return self._writing_history(call)
 
     def _claimed(self, queue: str, rows: Sequence[Sequence[Any]]) -> Claimed:
-        """The first row says how long to wait; the others are jobs."""
+        """The first row says how long to wait; the others are jobs, best first."""
         wait = rows[0][0]
-        found = read_jobs(queue, [row[1:] for row in rows[1:]], self._sealer)
-        return Claimed(tuple(found), timedelta(seconds=wait) if wait is not None else None)
+        found = tuple(read_job(queue, row[1:], self._sealer) for row in rows[1:])
+        return Claimed(found, timedelta(seconds=wait) if wait is not None else None)
 
     def _writing_history(self, call: Callable[[psycopg.Connection], T]) -> T:
         """Run it; when the day's partition is missing (the timer was down for days), make it and run again."""

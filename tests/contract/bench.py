@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from random import Random
 from typing import TypeVar
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from shared.engine.context import Handler
+from shared.engine.enqueue import Producer
 from shared.engine.job import (
     Claimed,
     Completed,
@@ -24,8 +27,9 @@ from shared.engine.job import (
     Retry,
     Settlement,
 )
-from shared.engine.memory import MemoryClock, MemoryStore
+from shared.engine.memory import MemoryClock, MemoryStore, MemoryTransport
 from shared.engine.ports import Store
+from shared.engine.worker import Worker
 from shared.handlers.registry import QUEUES
 from shared.postgres.store import PostgresStore
 
@@ -47,6 +51,7 @@ class Bench:
     expire: Callable[[UUID], None]
     pass_deadline: Callable[[UUID], None]
     pass_time: Callable[[timedelta], None]
+    now: Callable[[], datetime]
 
     def open_all(self) -> None:
         """As the relay does every ten seconds: what a key held back is looked at again."""
@@ -75,7 +80,15 @@ def _postgres(request: pytest.FixtureRequest) -> Bench:
             {"id": job_id},
         ),
         pass_time=lambda by: let_time_pass(sql, by),
+        now=lambda: database_now(sql),
     )
+
+
+def database_now(sql: psycopg.Connection) -> datetime:
+    row = sql.execute("select clock_timestamp()").fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
 
 
 def let_time_pass(sql: psycopg.Connection, by: timedelta) -> None:
@@ -106,7 +119,15 @@ def _memory() -> Bench:
     def advance(_: UUID) -> None:
         clock.advance(timedelta(days=8))
 
-    return Bench(store, advance, advance, advance, clock.advance)
+    return Bench(store, advance, advance, advance, clock.advance, clock)
+
+
+def producer(bench: Bench) -> Producer:
+    return Producer(bench.store, MemoryTransport(), QUEUES, lambda _, text: text)
+
+
+def worker(bench: Bench, handler: Handler) -> Worker:
+    return Worker(bench.store, producer(bench), lambda _: handler, lambda _, text: text, Random(7), "host-1")
 
 
 def enqueue(bench: Bench, n: int = 1, **options: object) -> list[UUID]:

@@ -19,7 +19,7 @@ from shared.handlers.registry import QUEUES
 from shared.postgres.job_rows import RECORD, read_record
 from shared.postgres.sealer import Sealer
 from shared.postgres.store import PostgresStore
-from tests.contract.bench import let_time_pass
+from tests.contract.bench import database_now, let_time_pass
 from tests.contract.walk import Walk, World
 from tests.limits import LIFT
 
@@ -62,7 +62,7 @@ def test_I1_I2_I3_I10_random_walks_in_memory() -> None:
     def look() -> dict[UUID, JobRecord]:
         return {record.id: record for record in store.jobs()}
 
-    _walk(World(store, clock.advance, look, reset), 60)
+    _walk(World(store, clock.advance, look, reset, clock), 60)
 
 
 def test_I1_I2_I3_I10_random_walks_on_postgres(postgres_store: PostgresStore, sql: psycopg.Connection) -> None:
@@ -76,4 +76,4 @@ def test_I1_I2_I3_I10_random_walks_on_postgres(postgres_store: PostgresStore, sq
         for table in TABLES:
             sql.execute(f"delete from queue.{table}".encode())
 
-    _walk(World(postgres_store, lambda by: let_time_pass(sql, by), look, reset), 15)
+    _walk(World(postgres_store, lambda by: let_time_pass(sql, by), look, reset, lambda: database_now(sql)), 15)

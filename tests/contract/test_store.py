@@ -16,17 +16,21 @@ from shared.engine.job import (
     Claimed,
     Completed,
     Dead,
+    Debounce,
     Deferred,
     ErrorClass,
     Failure,
     JobState,
     Lease,
     NewJob,
+    OnDead,
+    OrderingKey,
     Released,
     Renewal,
     Retry,
     Settled,
     Settlement,
+    Singleton,
 )
 from tests.contract.bench import LEASE, LOST, NO_LEASE, QUEUE, REFUSED, Bench, claim, enqueue, ids, settle, state
 
@@ -388,6 +392,46 @@ def test_a_poisoned_job_is_tracked_as_dead_once(bench: Bench) -> None:
     assert bench.store.bury_job(NewJob(QUEUE, {"n": 1}), "the host gave up", "m-1") is None
     assert claim(bench) == [] and len(claim(bench, queue="dead-letter")) == 1
     assert bench.store.redrive(job_id, "ann") is not None
+
+
+def test_a_poisoned_copy_of_a_job_with_a_key_of_its_own_is_that_job(bench: Bench) -> None:
+    """Its effect must not be repeated by a redrive of the copy."""
+    [job_id] = enqueue(bench, idempotency_key="trip-7")
+    copy = NewJob(QUEUE, {"n": 0}, idempotency_key="trip-7")
+    assert bench.store.bury_job(copy, "the host gave up", "m-1") is None
+    assert state(bench, job_id) is JobState.READY and claim(bench, queue="dead-letter") == []
+    buried = bench.store.bury_job(NewJob(QUEUE, {}, idempotency_key="trip-8"), "the host gave up", "m-2")
+    assert buried is not None and state(bench, buried) is JobState.DEAD
+    [again] = bench.store.enqueue([NewJob(QUEUE, {}, idempotency_key="trip-8")])
+    assert (again.id, again.created) == (buried, False)
+
+
+def test_a_poisoned_job_never_runs_whatever_it_asked_for(bench: Bench) -> None:
+    [other] = enqueue(bench)
+    batch_id, _ = bench.store.create_batch([NewJob(QUEUE, {})], None)
+    for number, options in enumerate(
+        (
+            {"unique": Debounce("d", timedelta(hours=1))},
+            {"unique": Singleton("s")},
+            {"delay": timedelta(hours=1)},
+            {"depends_on": (other,)},
+            {"batch_id": batch_id},
+            {"lane": OrderingKey("o", OnDead.BLOCK)},
+        )
+    ):
+        poisoned = NewJob(QUEUE, {}, **options)  # type: ignore[arg-type]
+        buried = bench.store.bury_job(poisoned, "the host gave up", f"m-{number}")
+        assert buried is not None
+        found = bench.store.get(buried)
+        assert found is not None
+        assert (found.state, found.error_class, found.attempt) == (JobState.DEAD, ErrorClass.WORKER_LOST, 0)
+        assert found.error_message == "the host gave up"
+    batch = bench.store.batch(batch_id)
+    assert batch is not None and (batch.total, batch.dead) == (1, 0)
+    [after] = enqueue(bench, lane=OrderingKey("o"))
+    bench.pass_time(timedelta(hours=2))
+    assert {other, after} <= set(ids(claim(bench)))
+    assert len(claim(bench, queue="dead-letter")) == 6
 
 
 def test_a_timer_has_one_turn_at_a_time(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import ClassVar
 from uuid import UUID
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from shared.engine.ageing import aged
 from shared.engine.backoff import decide
 from shared.engine.control import CLEARABLE
 from shared.engine.errors import ControlError
@@ -98,6 +99,7 @@ class World:
     let_time_pass: Callable[[timedelta], None]
     look: Callable[[], dict[UUID, JobRecord]]
     reset: Callable[[], None]
+    now: Callable[[], datetime]
 
 
 class Walk(RuleBasedStateMachine):
@@ -116,6 +118,7 @@ class Walk(RuleBasedStateMachine):
         self.given_up: set[UUID] = set()
         self.singletons: set[UUID] = set()
         self.limits = Limits()
+        self.ageing: timedelta | None = None
         self.random = Random(1)
 
     # -------------------------------------------------------------- what happens
@@ -281,6 +284,11 @@ class Walk(RuleBasedStateMachine):
         self.store.set_limits(QUEUE, limits)
         self.limits = limits
 
+    @rule(every=st.sampled_from([None, timedelta(minutes=40)]))
+    def set_ageing(self, every: timedelta | None) -> None:
+        self.store.set_ageing(QUEUE, every)
+        self.ageing = every
+
     @precondition(lambda self: self.seen)
     @rule(data=st.data())
     def redrive(self, data: st.DataObject) -> None:
@@ -351,12 +359,15 @@ class Walk(RuleBasedStateMachine):
     ) -> None:
         """What was taken is at least as good as the best that was ready before and that nothing could hold back."""
         bare = [r for r in before.values() if r.state is JobState.READY and r.queue == QUEUE]
-        best = min((r.priority for r in bare if r.lane is None and r.limit_key is None), default=None)
+        best = min((self.aged(r) for r in bare if r.lane is None and r.limit_key is None), default=None)
         ordered = any(":order:" in (after[job.id].lane or "") for job in jobs)
         if len(jobs) == limit and best is not None and not ordered:
-            assert min(job.priority for job in jobs) <= best
+            assert min(self.aged(after[job.id]) for job in jobs) <= best
         for job in jobs:
             assert job.id not in before or before[job.id].state in CLEARABLE
+
+    def aged(self, record: JobRecord) -> int:
+        return aged(record.priority, record.run_at, self.ageing, self.world.now())
 
     def check_limits(self, jobs: Sequence[Job], after: dict[UUID, JobRecord]) -> None:
         """I10: with what was just taken, no limit is exceeded."""

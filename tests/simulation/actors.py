@@ -19,7 +19,16 @@ from shared.engine.job import Enqueued, JobState, NewJob
 from tests.simulation.host import Shared, make_producer
 from tests.simulation.observer import Observer
 from tests.simulation.process import Process, Surroundings
-from tests.simulation.scenario import WEBHOOKS, WORK_QUEUES, ForeignJob, Notified, Order, Planned, draw_limits
+from tests.simulation.scenario import (
+    WEBHOOKS,
+    WORK_QUEUES,
+    ForeignJob,
+    Notified,
+    Order,
+    Planned,
+    draw_ageing,
+    draw_limits,
+)
 
 #: Graph sends again what was not answered 202.
 SENT_AGAIN_AFTER = 5.0
@@ -127,6 +136,8 @@ class Users:
                 control.clear(queue, queue)
             case "limits":
                 control.set_limits(queue, draw_limits(random))
+            case "ageing":
+                control.set_ageing(queue, random.choice((None, draw_ageing(random))))
             case "repair":
                 process.store.repair()
             case "cancel" if job is not None:

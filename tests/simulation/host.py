@@ -231,9 +231,10 @@ class Host(Process):
             self.boundary("in handler")
             return None
         self._work(payload.get("work", 0.0), context)
-        self._save_parts(payload.get("parts", 0), job, context)
-        if payload.get("permits"):
-            context.take_permits()
+        requests = payload.get("permits", 0)
+        self._save_parts(payload.get("parts", 0), requests, job, context)
+        if requests:
+            context.take_permits(requests)
         if self._shared.deferrals[job.id] < payload.get("defer", 0):
             self._shared.deferrals[job.id] += 1
             return Deferred(timedelta(seconds=self.around.random.choice((1, 20, 120))), "later")
@@ -245,11 +246,13 @@ class Host(Process):
             self._graph.send(job)
         return Completed({"read_back": read_back}, self._follow_ups(job, payload))
 
-    def _save_parts(self, parts: int, job: Job, context: Context) -> None:
-        """Work that saves how far it is, and goes on there."""
+    def _save_parts(self, parts: int, requests: int, job: Job, context: Context) -> None:
+        """Work that saves how far it is, and goes on there; `requests` of each part count against the queue's rate."""
         done = (job.progress or {}).get("done", 0)
         self.around.history.add("progress.found", job.id, done=done, token=job.lease_token)
         while done < parts:
+            if requests:
+                context.take_permits(requests)
             self.sleep(0.5)
             done += 1
             context.save(done=done)

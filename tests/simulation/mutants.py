@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from shared.engine.cron import parse_cron, parse_zone
 from shared.engine.job import (
     Claimed,
     Completed,
+    Deferred,
     Enqueued,
     ErrorClass,
     Failure,
@@ -65,7 +66,30 @@ class TakesTheWorst(MemoryStore):
         self._lanes.best = self._worst  # type: ignore[method-assign]
 
     def _worst(self, queue: str) -> Row | None:
-        return max(self._state.rows(JobState.READY, queue), key=lambda row: row.line_order, default=None)
+        return max(self._state.rows(JobState.READY, queue), key=self._lanes.line_order, default=None)
+
+
+class IgnoresAgeing(MemoryStore):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lanes.line_order = self._as_asked  # type: ignore[method-assign]
+
+    def _as_asked(self, row: Row) -> tuple[int, datetime, int]:
+        return row.record.priority, row.record.run_at, row.place
+
+
+class PaysAgain(MemoryStore):
+    """A job that was deferred for want of permits starts without them, again and again."""
+
+    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
+        return super().settle([self._without(one) for one in settlements], only_expired=only_expired)
+
+    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
+        claimed = super().claim(queue, limit, worker, lease)
+        return replace(claimed, jobs=tuple(replace(job, permits=0) for job in claimed.jobs))
+
+    def _without(self, one: Settlement) -> Settlement:
+        return replace(one, outcome=replace(one.outcome, permits=None)) if isinstance(one.outcome, Deferred) else one
 
 
 class CountsReleases(MemoryStore):
@@ -106,7 +130,7 @@ class StoresFollowUpsFirst(MemoryStore):
 class IgnoresRates(MemoryStore):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._queue_limits.may_start = lambda queue, reserve: (True, None)  # type: ignore[method-assign]
+        self._queue_limits.may_start = lambda queue, cost, reserve: (True, None)  # type: ignore[method-assign]
 
 
 class IgnoresKeys(MemoryStore):
@@ -195,6 +219,8 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "an enqueue is lost at a crash": _store(LosesAtCrash, "I1"),
         "a stale token settles": _store(IgnoresTokens, "I2"),
         "a claim takes the worst": _store(TakesTheWorst, "I3"),
+        "a claim ignores ageing": _store(IgnoresAgeing, "I3"),
+        "a deferral pays its start again": _store(PaysAgain, "I8"),
         "a release counts as an attempt": _store(CountsReleases, "I4"),
         "only the last failure is kept": _store(KeepsTheLastFailureOnly, "I5"),
         "follow-ups are stored before the settlement": _store(StoresFollowUpsFirst, "I6"),

@@ -46,14 +46,15 @@ DUE = (JobState.READY, JobState.SCHEDULED, JobState.WAITING)
 
 @dataclass(slots=True)
 class Seen:
-    """One job as it stood before a verb; `order` is that of enqueueing."""
+    """One job as it stood before a verb; `order` is that of enqueueing, `gained` what its priority has by ageing."""
 
     record: JobRecord
     order: int
+    gained: int = 0
 
     @property
     def rank(self) -> tuple[int, datetime, int]:
-        return self.record.priority, self.record.run_at, self.order
+        return max(1, self.record.priority - self.gained), self.record.run_at, self.order
 
 
 @dataclass(slots=True)
@@ -111,20 +112,22 @@ class Observer:
         self.note("redrive")
         return made
 
-    def take_permits(self, verb: Callable[..., timedelta | None], queue: str, n: int) -> timedelta | None:
-        wait = verb(queue, n)
+    def take_permits(
+        self, verb: Callable[..., timedelta | None], queue: str, n: int, paid: int = 0
+    ) -> timedelta | None:
+        wait = verb(queue, n, paid)
         rate = self.store.settings(queue).limits.rate
         if wait is None and rate is not None:
             self.history.add("permits.taken", queue, queue=queue, cost=n, rate=rate)
         return wait
 
     def claim(self, verb: Callable[..., Any], queue: str, limit: int, worker: str, lease: timedelta) -> Any:
-        before = {r.id: Seen(r, i) for i, r in enumerate(self.store.jobs()) if r.queue == queue and r.state in DUE}
+        due = [(i, r) for i, r in enumerate(self.store.jobs()) if r.queue == queue and r.state in DUE]
+        before = {record.id: Seen(record, i, self._gained(record)) for i, record in due}
         active = [r for r in self.records.values() if r.state is JobState.ACTIVE]
         claimed = verb(queue, limit, worker, lease)
         jobs: Sequence[Job] = claimed if isinstance(claimed, list) else claimed.jobs
         now = self.clock()
-        settings = self.store.settings(queue)
         made_meanwhile = {job.id for job in jobs if job.id not in self.records}
         self.note("claim")
         for job in jobs:
@@ -132,7 +135,7 @@ class Observer:
             self.tokens[job.id] = job.lease_token
             seen = before.get(job.id)
             was = "made" if job.id in made_meanwhile else seen.record.state.value if seen else None
-            self._claimed(job, record, seen, was, active, settings.limits.job_cost)
+            self._claimed(job, record, seen, was, active)
             active.append(record)
         passed = self._passed_over(queue, jobs, limit, before, now)
         if jobs:
@@ -236,7 +239,6 @@ class Observer:
         seen: Seen | None,
         was: str | None,
         active: Sequence[JobRecord],
-        cost: int,
     ) -> None:
         asked = self.asked.get(job.id)
         lane = asked.lane if asked else None
@@ -266,13 +268,18 @@ class Observer:
             was=was,
             lane=record.lane,
             limit_key=record.limit_key,
-            cost=cost,
+            cost=job.permits,
+            gained=(seen.gained if seen else 0) or None,
             rate=limits.rate,
             key_rate=limits.key_rate if record.limit_key is not None else None,
             paused=settings.paused or None,
             late=(record.expires_at is not None and record.expires_at <= self.clock()) or None,
             **facts,
         )
+
+    def _gained(self, record: JobRecord) -> int:
+        every = self.store.settings(record.queue).ageing
+        return max(0, int((self.clock() - record.run_at) / every)) if every is not None else 0
 
     def _earlier_of_lane(self, record: JobRecord, seen: Seen | None) -> UUID | None:
         """A job of the lane that was due before the one that was taken."""

@@ -145,7 +145,19 @@ def draw(seed: int) -> Scenario:
         Notified(random.uniform(0, load), tuple(random.sample(changes, random.randint(1, len(changes)))))
         for _ in range(len(changes))
     ]
-    verbs = ("pause", "resume", "cancel", "cancel", "reschedule", "retry_now", "clear", "redrive", "limits", "repair")
+    verbs = (
+        "pause",
+        "resume",
+        "cancel",
+        "cancel",
+        "reschedule",
+        "retry_now",
+        "clear",
+        "redrive",
+        "limits",
+        "ageing",
+        "repair",
+    )
     orders = [Order(random.uniform(0, load * 1.2), random.choice(verbs)) for _ in range(random.choice((0, 0, 3, 8)))]
     schedules = [
         Scheduled(f"s{i}", random.choice(names), random.choice(("* * * * *", "*/2 * * * *")), catch_up)
@@ -179,9 +191,12 @@ def draw_limits(random: Random, likely: float = 0.5) -> Limits:
         concurrency=some(random.choice((1, 2, 3))),
         key_rate=some(random.choice((Rate(1, SECOND), Rate(2, 20 * SECOND)))),
         key_concurrency=some(random.choice((1, 2))),
-        # Below every rate here, so that a job can take a permit besides what its start costs.
-        job_cost=1 if rate is not None and rate.limit < 3 else random.choice((1, 1, 2)),
+        job_cost=random.choice((1, 1, 2)),
     )
+
+
+def draw_ageing(random: Random) -> timedelta:
+    return random.choice((SECOND, 5 * SECOND, 60 * SECOND))
 
 
 def _settings(random: Random, mix: _Mix) -> tuple[QueueSettings, ...]:
@@ -193,6 +208,7 @@ def _settings(random: Random, mix: _Mix) -> tuple[QueueSettings, ...]:
             wake_size=random.choice((4, 16)),
             claim_batch=random.choice((1, 1, 1, 3)),
             limits=draw_limits(random) if mix.has("limits") else Limits(),
+            ageing=draw_ageing(random) if mix.has("ageing") else None,
         )
         for name in names
     ]
@@ -260,7 +276,7 @@ def _payload(random: Random, mix: _Mix, number: int, queues: list[str]) -> dict[
     if mix.has("progress"):
         payload["parts"] = random.choice((2, 5))
     if mix.has("permits"):
-        payload["permits"] = True
+        payload["permits"] = random.choice((1, 1, 2))
     return payload
 
 

@@ -10,7 +10,8 @@ immutable
 as $$
     select coalesce(jsonb_typeof(p_delays) = 'object'
         and p_delays - '{rate-limit,network,timeout,auth,validation,uncertain,unknown,worker-lost}'::text[] = '{}'
-        and not p_delays @? '$.* ? (@.type() != "array")' and not p_delays @? '$.*[*] ? (@.type() != "number" || @ < 0)', true)
+        and not p_delays @? 'strict $.* ? (@.type() != "array")'
+        and not p_delays @? '$.*[*] ? (@.type() != "number" || @ < 0 || @ > 604800)', true)
 $$;
 
 alter table queue.queue_settings
@@ -25,22 +26,25 @@ alter table queue.queue_settings
     add column key_fields jsonb,
     add column limits_changed_at timestamptz,
     add column retry_delays jsonb constraint queue_settings_retry_delays check (queue.are_retry_delays(retry_delays)),
+    add column retry_delays_changed_at timestamptz,
+    add column ageing_seconds float8 constraint queue_settings_ageing_seconds check (ageing_seconds > 0),
+    add column ageing_changed_at timestamptz,
     add constraint queue_settings_rate check ((rate_limit is null) = (rate_seconds is null)),
     add constraint queue_settings_key_rate check ((key_rate_limit is null) = (key_rate_seconds is null)),
     add constraint queue_settings_cost_fits check (job_cost <= rate_limit);
 
 -- lane: what the job's ordering, concurrency or fairness key is called in rate_limit_tracking; limit_key: the same for what
--- the queue's keyed limits count by.
+-- the queue's keyed limits count by; permits: what it could not have of the queue's rate, so that its next start takes them.
 alter table queue.job
     add column lane text, add column lane_rule text, add column lane_limit integer, add column limit_key text,
-    add column batch_id uuid, add column progress jsonb, add column singleton_key text,
+    add column batch_id uuid, add column progress jsonb, add column singleton_key text, add column permits integer,
     add constraint job_lane_rule check (lane_rule in ('order', 'order-block', 'concurrency', 'fair')) not valid;
 alter table queue.later
     add column lane text, add column lane_rule text, add column lane_limit integer, add column limit_key text,
-    add column batch_id uuid, add column progress jsonb, add column singleton_key text;
+    add column batch_id uuid, add column progress jsonb, add column singleton_key text, add column permits integer;
 alter table queue.waiting
     add column lane text, add column lane_rule text, add column lane_limit integer, add column limit_key text,
-    add column batch_id uuid, add column progress jsonb, add column singleton_key text,
+    add column batch_id uuid, add column progress jsonb, add column singleton_key text, add column permits integer,
     add column rank smallint not null default 0;
 alter table queue.job_tracking
     add column lane text, add column lane_rule text, add column lane_limit integer, add column limit_key text,
@@ -243,18 +247,94 @@ begin
     with moved as (
         delete from queue.job j where j.id = any(v_ids) and j.lease_token is null
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     )
     insert into queue.waiting (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key,
+                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits,
                                key, rank)
     select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-           payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key,
+           payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits,
            p_key, case when p_is_lane and lane_rule like 'order%' then 0 else priority end
       from moved;
     get diagnostics v_count = row_count;
     return v_count;
 end
+$$;
+
+-- What a priority is worth after waiting since p_since in a queue that ages: one better for each p_seconds, 1 at best.
+create function queue.aged(p_priority integer, p_since timestamptz, p_seconds float8, p_now timestamptz)
+returns float8
+language sql
+immutable
+as $$
+    select greatest(1, p_priority - greatest(0, coalesce(floor(extract(epoch from p_now - p_since)::float8 / p_seconds), 0)))
+$$;
+
+-- The best p_limit ready jobs of a queue that ages, locked, best first. Jobs of one priority age alike, so each priority's
+-- first ones by the index are all that can be among them. Taken and locked in two steps, so that nothing else is locked; when
+-- others have locked what was found, it looks further.
+create function queue.best_aged(
+    p_queue text, p_seconds float8, p_now timestamptz, p_limit integer, p_but uuid[], p_locked text[],
+    out ids uuid[], out keyed bigint, out most_permits integer
+)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+    v_most integer := p_limit + 4;
+    v_seen integer;
+    v_id uuid;
+    v_job record;
+begin
+    keyed := 0;
+    loop
+        v_seen := 0;
+        for v_id in
+            select c.id
+              from generate_series(1, 10) as p(priority)
+             cross join lateral (
+                 select j.id, j.run_at from queue.job j
+                  where j.queue = p_queue and j.priority = p.priority::smallint and j.lease_token is null
+                    and (j.expires_at is null or j.expires_at > p_now)
+                    and j.id <> all(p_but)
+                    and coalesce(j.lane, '') <> all(p_locked) and coalesce(j.limit_key, '') <> all(p_locked)
+                  order by j.run_at, j.id limit v_most) c
+             order by queue.aged(p.priority, c.run_at, p_seconds, p_now), c.run_at, c.id
+        loop
+            v_seen := v_seen + 1;
+            select j.id, j.lane, j.limit_key, j.permits into v_job from queue.job j
+             where j.id = v_id and j.queue = p_queue and j.lease_token is null for update skip locked;
+            if found then
+                ids := ids || v_job.id;
+                keyed := keyed + num_nonnulls(v_job.lane, v_job.limit_key);
+                most_permits := greatest(most_permits, v_job.permits);
+                exit when cardinality(ids) >= p_limit;
+            end if;
+        end loop;
+        exit when ids is not null or v_seen < v_most;
+        v_most := v_most * 8;
+    end loop;
+end
+$$;
+
+-- The best p_most jobs that wait at a key, of queues that are not paused and may age. Inside an ordering key rank is 0.
+create function queue.best_aged_waiting(p_key text, p_most integer)
+returns uuid[]
+language sql
+stable
+set enable_seqscan = off
+as $$
+    select array(
+        select c.id
+          from generate_series(0, 10) as r(rank)
+         cross join lateral (
+             select w.id, w.run_at, s.ageing_seconds
+               from queue.waiting w join queue.queue_settings s on s.queue = w.queue
+              where w.key = p_key and w.rank = r.rank::smallint and not s.paused
+              order by w.run_at, w.id limit p_most) c
+         order by queue.aged(r.rank, c.run_at, c.ageing_seconds, clock_timestamp()), c.run_at, c.id limit p_most)
 $$;
 
 -- waiting -> ready: up to p_most of the best of a key, of queues that are not paused. p_run_at: their new place in line, or
@@ -266,24 +346,30 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+    v_ids uuid[];
     v_queues text[];
 begin
+    perform from queue.queue_settings s where s.ageing_seconds is not null limit 1;
+    if found then
+        v_ids := array(select w.id from queue.waiting w
+                        where w.id = any(queue.best_aged_waiting(p_key, p_most)) for update skip locked);
+    else
+        v_ids := array(select c.id from queue.waiting c
+                        where c.key = p_key
+                          and not (select s.paused from queue.queue_settings s where s.queue = c.queue)
+                        order by c.rank, c.run_at, c.id limit p_most for update skip locked);
+    end if;
     with moved as (
-        delete from queue.waiting w
-         where w.id = any(array(
-                   select c.id from queue.waiting c
-                    where c.key = p_key
-                      and not (select s.paused from queue.queue_settings s where s.queue = c.queue)
-                    order by c.rank, c.run_at, c.id limit p_most for update skip locked))
+        delete from queue.waiting w where w.id = any(v_ids)
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     ),
     placed as (
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select id, queue, priority, coalesce(p_run_at, run_at), enqueued_at, attempt, correlation_id, idempotency_key, redrive_of,
                effect_since, expires_at, payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress,
-               singleton_key
+               singleton_key, permits
           from moved
         returning queue
     )
@@ -490,25 +576,61 @@ begin
          where w.id = any(p_ids) and w.key = ''
            and not exists (select from queue.dependency d where d.job_id = w.id)
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     ),
     due as (
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
           from free where run_at <= v_now
         returning queue
     ),
     scheduled as (
         insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
           from free where run_at > v_now
     )
     select coalesce(array_agg(queue), '{}') into v_queues from due;
     return v_queues;
+end
+$$;
+
+-- A dead job, as queue.add_letters takes it.
+create function queue.letter_of(p_job_id uuid, p_queue text, p_correlation_id text, p_class text, p_message text)
+returns jsonb
+language sql
+immutable
+as $$
+    select jsonb_build_object('job_id', p_job_id, 'queue', p_queue, 'correlation_id', p_correlation_id,
+                              'error_class', p_class, 'error_message', p_message)
+$$;
+
+-- Dead letters of jobs that died just now, and the jobs that tell of them: none for one that told of another itself.
+create function queue.add_letters(p_dead jsonb, p_now timestamptz)
+returns void
+language plpgsql
+as $$
+declare
+    v_tell jsonb;
+begin
+    with dead as (
+        select * from jsonb_to_recordset(p_dead) d(job_id uuid, queue text, correlation_id text, error_class text, error_message text)
+    ),
+    buried as (
+        insert into queue.dead_letter_queue (job_id, queue, error_class, error_message, died_at)
+        select d.job_id, d.queue, d.error_class, d.error_message, p_now from dead d
+        returning id, job_id
+    )
+    select jsonb_agg(jsonb_build_object('queue', 'dead-letter', 'payload', jsonb_build_object('deadLetterId', b.id),
+                                        'correlation_id', d.correlation_id))
+      into v_tell
+      from buried b join dead d using (job_id) where d.queue <> 'dead-letter';
+    if v_tell is not null then
+        perform queue.add_jobs(v_tell);
+    end if;
 end
 $$;
 
@@ -534,17 +656,17 @@ begin
     with ready as (
         delete from queue.job where id = any(p_ids) and lease_token is null
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     ),
     scheduled as (
         delete from queue.later where id = any(p_ids)
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     ),
     waiting as (
         delete from queue.waiting where id = any(p_ids)
         returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
     ),
     gone as (
         select * from ready union all select * from scheduled union all select * from waiting
@@ -559,16 +681,10 @@ begin
                case p_state when 'dead' then p_class end,
                case p_state when 'dead' then coalesce(p_message, queue.expiry_reason(expires_at)) end
           from gone
-    ),
-    buried as (
-        insert into queue.dead_letter_queue (job_id, queue, error_class, error_message, died_at)
-        select id, queue, p_class, coalesce(p_message, queue.expiry_reason(expires_at)), v_now from gone where p_state = 'dead'
-        returning id, queue, job_id
     )
     select array_agg(id), array_agg(p_state), array_agg(batch_id), array_agg(lane) filter (where lane_rule = 'order' or lane_rule = 'order-block' and p_state <> 'dead'),
-           (select jsonb_agg(jsonb_build_object('queue', 'dead-letter', 'payload', jsonb_build_object('deadLetterId', b.id),
-                                                'correlation_id', g.correlation_id))
-              from buried b join gone g on g.id = b.job_id where b.queue <> 'dead-letter')
+           jsonb_agg(queue.letter_of(id, queue, correlation_id, p_class, coalesce(p_message, queue.expiry_reason(expires_at))))
+               filter (where p_state = 'dead')
       into v_ids, v_states, v_batches, v_held, v_letters
       from gone;
     if v_ids is null then
@@ -576,7 +692,7 @@ begin
     end if;
     ended := cardinality(v_ids);
     if v_letters is not null then
-        perform queue.add_jobs(v_letters);
+        perform queue.add_letters(v_letters, v_now);
     end if;
     delete from queue.dependency d where d.job_id = any(v_ids);
     freed := queue.after_end(v_ids, v_states, v_batches);
@@ -951,16 +1067,16 @@ begin
         end if;
     elsif v_run_at <= p_now then
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select v_job.id, v_job.queue, v_job.priority, v_job.run_at, v_job.enqueued_at, v_job.attempt, v_job.correlation_id,
                v_job.idempotency_key, v_job.redrive_of, v_job.effect_since, v_job.expires_at, v_job.payload, v_job.attempts,
-               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key;
+               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key, v_job.permits;
     else
         insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select v_job.id, v_job.queue, v_job.priority, v_job.run_at, v_job.enqueued_at, v_job.attempt, v_job.correlation_id,
                v_job.idempotency_key, v_job.redrive_of, v_job.effect_since, v_job.expires_at, v_job.payload, v_job.attempts,
-               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key;
+               v_job.lane, v_job.lane_rule, v_job.lane_limit, v_job.limit_key, v_job.batch_id, v_job.progress, v_job.singleton_key, v_job.permits;
     end if;
     return query select v_id, true, v_failed is null and v_waits = '{}' and v_run_at <= p_now and not v_settings.paused, v_replaced;
 end
@@ -1039,6 +1155,27 @@ as $$
           'depends_on', to_jsonb(depends_on))) || jsonb_build_object('payload', payload))) e
 $$;
 
+-- As before, by the one function that ends jobs; an idempotency key of its own stays, so that a copy of a job that is here
+-- already is known. A lane it keeps: what else has to do with other jobs means nothing for one that never ran.
+create or replace function queue.bury_job(p_job jsonb, p_reason text, p_source text)
+returns uuid
+language plpgsql
+as $$
+declare
+    v_job record;
+begin
+    select a.id, a.created into v_job
+      from queue.add_jobs(jsonb_build_array(
+          p_job - '{run_at,delay_seconds,unique,depends_on,if_dependency_fails,batch_id}'::text[]
+          || jsonb_build_object('idempotency_key', coalesce(p_job ->> 'idempotency_key', 'message:' || p_source)))) a;
+    if not v_job.created then
+        return null;
+    end if;
+    perform queue.end_unstarted(array[v_job.id], 'dead', 'worker-lost', p_reason, null);
+    return v_job.id;
+end
+$$;
+
 -- ---------------------------------------------------------------- time
 
 -- As before, with the columns added here.
@@ -1056,9 +1193,9 @@ as $$
     ),
     moved as (
         insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+               payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
           from due
         returning 1
     )
@@ -1124,13 +1261,15 @@ $$;
 
 -- ready -> active, the best p_limit jobs that may start: lower priority number, then earlier due, then earlier enqueued (I3).
 -- A job whose key holds it back is parked in queue.waiting with the others of that key, so that the next claim does not meet
--- them. Permits are taken here, at the start, so that they are exact and belong to no job before (I10). The first row has no
--- job: it says after how many seconds something held back by time may start, or null.
+-- them. Permits are taken here, at the start, so that they are exact and belong to no job before (I10); `permits` says how many
+-- of the queue's rate. The first row has no job: it says after how many seconds something held back by time may start, or null.
+-- The others come best first. With ageing a priority counts for what it is worth now (queue.aged).
 -- The settings keep the plan what it is whatever the statistics say.
 create function queue.take(p_queue text, p_limit integer, p_worker text, p_lease interval)
 returns table (
     wait_seconds float8, id uuid, priority smallint, run_at timestamptz, attempt smallint, lease_token uuid, correlation_id text,
-    enqueued_at timestamptz, redrive_of uuid, effect_since timestamptz, attempts text, payload text, progress text, batch_id uuid
+    enqueued_at timestamptz, redrive_of uuid, effect_since timestamptz, attempts text, payload text, progress text, batch_id uuid,
+    permits integer
 )
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -1153,6 +1292,11 @@ declare
     v_ids uuid[];
     v_id uuid;
     v_keyed bigint;
+    v_most_permits integer;
+    v_free integer;
+    v_cost integer;
+    v_paid integer := 0;
+    v_refused boolean := false;
     v_step record;
     v_parked integer := 0;
 begin
@@ -1165,8 +1309,7 @@ begin
       into v_s
       from queue.queue_settings s where s.queue = p_queue;
     if v_s.paused is not false then
-        return query select null::float8, null::uuid, null::smallint, null::timestamptz, null::smallint, null::uuid, null::text,
-            null::timestamptz, null::uuid, null::timestamptz, null::text, null::text, null::text, null::uuid;
+        return next;
         return;
     end if;
     if v_s.due then
@@ -1190,63 +1333,83 @@ begin
         end if;
         if v_s.rate_limit is not null then
             select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_row, v_s.rate_seconds, v_now) o;
-            if v_room > 0 and queue.slots_free(v_slots, v_s.rate_limit) < v_s.job_cost then
+            v_free := queue.slots_free(v_slots, v_s.rate_limit);
+            if v_room > 0 and v_free < v_s.job_cost then
                 v_wait_until := queue.slots_free_at(v_slots, v_slot, v_s.rate_seconds, v_s.rate_limit, v_s.job_cost);
             end if;
-            v_room := least(v_room, queue.slots_free(v_slots, v_s.rate_limit) / v_s.job_cost);
+            v_room := least(v_room, v_free / v_s.job_cost);
         end if;
+        v_refused := v_room <= 0 and v_wait_until is not null;
     end if;
 
-    if v_room <= 0 then
-        if v_wait_until is not null then
-            perform from queue.job c where c.queue = p_queue and c.lease_token is null limit 1;
-            if found then
-                -- Each that is refused comes back later than the one before, so that they do not all come at once.
-                v_wait_until := greatest(v_wait_until, v_row.reserved_until);
-                update queue.rate_limit_tracking t
-                   set reserved_until = v_wait_until + make_interval(secs => coalesce(
-                           greatest(v_s.rate_seconds / 20, v_s.job_cost * v_s.rate_seconds / v_s.rate_limit), 0.05))
-                 where t.key = v_key;
-            else
-                v_wait_until := null;
-            end if;
-        end if;
-    else
+    if v_room > 0 then
         if v_s.opening then
             perform queue.open_due_keys(16);
         end if;
         for v_pass in 1..40 loop
-            select array_agg(c.id), count(c.lane) + count(c.limit_key) into v_ids, v_keyed
-              from (select j.id, j.lane, j.limit_key from queue.job j
-                     where j.queue = p_queue and j.lease_token is null and (j.expires_at is null or j.expires_at > v_now)
-                       and j.id <> all(v_chosen)
-                       and coalesce(j.lane, '') <> all(v_locked) and coalesce(j.limit_key, '') <> all(v_locked)
-                     order by j.priority, j.run_at, j.id
-                     limit v_room - cardinality(v_chosen) for update skip locked) c;
+            if v_s.ageing_seconds is null then
+                select array_agg(c.id), count(c.lane) + count(c.limit_key), max(c.permits) into v_ids, v_keyed, v_most_permits
+                  from (select j.id, j.lane, j.limit_key, j.permits from queue.job j
+                         where j.queue = p_queue and j.lease_token is null and (j.expires_at is null or j.expires_at > v_now)
+                           and j.id <> all(v_chosen)
+                           and coalesce(j.lane, '') <> all(v_locked) and coalesce(j.limit_key, '') <> all(v_locked)
+                         order by j.priority, j.run_at, j.id
+                         limit v_room - cardinality(v_chosen) for update skip locked) c;
+            else
+                select b.ids, b.keyed, b.most_permits into v_ids, v_keyed, v_most_permits
+                  from queue.best_aged(p_queue, v_s.ageing_seconds, v_now, v_room - cardinality(v_chosen), v_chosen, v_locked) b;
+            end if;
             exit when v_ids is null;
-            if v_keyed = 0 then
+            if v_keyed = 0 and (v_most_permits is null or v_free is null) then
                 v_chosen := v_chosen || v_ids;
+                v_paid := v_paid + cardinality(v_ids) * v_s.job_cost;
                 exit;
             end if;
             foreach v_id in array v_ids loop
                 -- The head of an ordering key may have been chosen already, in the place of another.
                 continue when v_id = any(v_chosen);
+                v_cost := v_s.job_cost;
+                if v_most_permits is not null and v_free is not null then
+                    -- Deferred for want of permits, it starts with them in hand, or nothing behind it starts before it.
+                    select least(greatest(v_cost, j.permits), v_s.rate_limit) into v_cost from queue.job j where j.id = v_id;
+                end if;
+                if v_cost > v_free - v_paid then
+                    v_room := cardinality(v_chosen);
+                    v_wait_until := queue.slots_free_at(v_slots, v_slot, v_s.rate_seconds, v_s.rate_limit, v_paid + v_cost);
+                    v_refused := v_chosen = '{}';
+                    exit;
+                end if;
                 select * into v_step from queue.try_keys(v_id, v_s.settings, v_chosen);
                 v_chosen := array_remove(v_chosen || v_step.chosen, null);
+                v_paid := v_paid + case when v_step.chosen is null then 0 else v_cost end;
                 v_locked := array_remove(v_locked || v_step.locked, null);
                 v_parked := v_parked + v_step.parked;
                 v_wait_until := least(v_wait_until, v_step.wait_until);
             end loop;
             exit when cardinality(v_chosen) >= v_room or v_parked >= 5000;
         end loop;
-        if v_chosen = '{}' and (v_parked >= 5000 or v_locked <> '{}') then
+        if v_chosen = '{}' and not v_refused and (v_parked >= 5000 or v_locked <> '{}') then
             v_wait_until := v_now;
+        end if;
+    end if;
+
+    if v_refused then
+        perform from queue.job c where c.queue = p_queue and c.lease_token is null limit 1;
+        if found then
+            -- Each that is refused comes back later than the one before, so that they do not all come at once.
+            v_wait_until := greatest(v_wait_until, v_row.reserved_until);
+            update queue.rate_limit_tracking t
+               set reserved_until = v_wait_until + make_interval(secs => coalesce(
+                       greatest(v_s.rate_seconds / 20, v_s.job_cost * v_s.rate_seconds / v_s.rate_limit), 0.05))
+             where t.key = v_key;
+        else
+            v_wait_until := null;
         end if;
     end if;
 
     if v_chosen <> '{}' and v_s.limited then
         if v_s.rate_limit is not null then
-            v_slots[1] := v_slots[1] + cardinality(v_chosen) * v_s.job_cost;
+            v_slots[1] := v_slots[1] + v_paid;
         end if;
         update queue.rate_limit_tracking t
            set in_use = t.in_use + cardinality(v_chosen), counts = v_slots, bucket = coalesce(v_slot, 0),
@@ -1259,13 +1422,19 @@ begin
         return;
     end if;
     return query
-    update queue.job j
-       set attempt = j.attempt + 1, lease_token = v_token, lease_until = clock_timestamp() + p_lease,
-           leased_by = p_worker, started_at = clock_timestamp()
-     where j.id = any(v_chosen)
-       and j.lease_token is null
-    returning null::float8, j.id, j.priority, j.run_at, j.attempt, j.lease_token, j.correlation_id, j.enqueued_at,
-              j.redrive_of, j.effect_since, j.attempts::text, j.payload::text, j.progress::text, j.batch_id;
+    with started as (
+        update queue.job j
+           set attempt = j.attempt + 1, lease_token = v_token, lease_until = clock_timestamp() + p_lease,
+               leased_by = p_worker, started_at = clock_timestamp()
+         where j.id = any(v_chosen)
+           and j.lease_token is null
+        returning j.*
+    )
+    select null::float8, j.id, j.priority, j.run_at, j.attempt, j.lease_token, j.correlation_id, j.enqueued_at,
+           j.redrive_of, j.effect_since, j.attempts::text, j.payload::text, j.progress::text, j.batch_id,
+           case when v_free is null then 0 else least(greatest(v_s.job_cost, j.permits), v_s.rate_limit) end
+      from started j
+     order by array_position(v_chosen, j.id);
 end
 $$;
 
@@ -1408,9 +1577,9 @@ as $$
      where t.id is not null
 $$;
 
--- Permits of the queue's rate for requests beyond the cost of a job; null when they were given, else how many seconds until
--- they can be had.
-create function queue.take_permits(p_queue text, p_n integer)
+-- Permits of the queue's rate for requests beyond the p_paid that the start of the job took; null when they were given, else
+-- how many seconds until they can be had.
+create function queue.take_permits(p_queue text, p_n integer, p_paid integer default 0)
 returns float8
 language plpgsql
 as $$
@@ -1431,9 +1600,10 @@ begin
     if v_s.rate_limit is null then
         return null;
     end if;
-    if p_n > v_s.rate_limit then
+    if p_n + p_paid > v_s.rate_limit then
         raise exception using errcode = 'invalid_parameter_value',
-            message = format('permits: %s are asked for, the queue''s limit is %s', p_n, v_s.rate_limit);
+            message = format('permits: %s at once are asked for, the rate of queue "%s" is %s: ask for fewer at a time',
+                             p_n + p_paid, p_queue, v_s.rate_limit);
     end if;
     select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_row, v_s.rate_seconds, v_now) o;
     if queue.slots_free(v_slots, v_s.rate_limit) < p_n then
@@ -1497,14 +1667,14 @@ begin
         select *
           from jsonb_to_recordset(p_settlements) as s(
               id uuid, token uuid, outcome text, delay_seconds float8, result jsonb, error_class text, message text,
-              details jsonb, block_seconds float8)
+              details jsonb, block_seconds float8, permits integer)
     ),
     gone as (
         delete from queue.job j using s
          where j.id = s.id and j.lease_token = s.token
            and queue.verdict(s.outcome, s.delay_seconds, j.stop_requested_at, j.expires_at, v_now) not in ('ready', 'released')
            and (not p_only_expired or j.lease_until < v_now)
-        returning j.*, s.block_seconds, s.delay_seconds, s.result, s.error_class, s.message,
+        returning j.*, s.block_seconds, s.delay_seconds, s.result, s.error_class, s.message, s.permits as asked_permits,
             queue.verdict(s.outcome, s.delay_seconds, j.stop_requested_at, j.expires_at, v_now) as verdict,
             case when s.outcome in ('deferred', 'released') then j.attempt - 1 else j.attempt end as counted,
             case when s.outcome in ('deferred', 'released') then j.attempts
@@ -1546,21 +1716,18 @@ begin
     ),
     postponed as (
         insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                                 payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
         select id, queue, priority, v_now + make_interval(secs => delay_seconds), enqueued_at, counted, correlation_id,
                idempotency_key, redrive_of, effect_since, expires_at, payload, ended, lane, lane_rule, lane_limit, limit_key,
-               batch_id, progress, singleton_key
+               batch_id, progress, singleton_key, asked_permits
           from gone where verdict in ('retry', 'deferred')
     ),
-    buried as (
-        insert into queue.dead_letter_queue (job_id, queue, error_class, error_message, died_at)
-        select id, queue, verdict_class, verdict_message, v_now from judged where state = 'dead'
-        returning id, queue, job_id
-    ),
     left_ as (
-        select id, queue, lane, lane_rule, limit_key, state, batch_id, block_seconds from judged
+        select id, queue, lane, lane_rule, limit_key, state, batch_id, block_seconds,
+               case state when 'dead' then queue.letter_of(id, queue, correlation_id, verdict_class, verdict_message) end as letter
+          from judged
         union all
-        select id, queue, lane, lane_rule, limit_key, null, null, block_seconds from kept
+        select id, queue, lane, lane_rule, limit_key, null, null, block_seconds, null from kept
     )
     select coalesce(array_agg(id), '{}'), coalesce(array_agg(queue), '{}'),
            coalesce(array_agg(limit_key) filter (where limit_key is not null), '{}')
@@ -1572,14 +1739,12 @@ begin
                                                   or state = 'dead' and lane_rule = 'order'), '{}'),
            array_agg(coalesce(limit_key, 'queue:' || queue)) filter (where block_seconds is not null),
            array_agg(block_seconds) filter (where block_seconds is not null),
-           (select jsonb_agg(jsonb_build_object('queue', 'dead-letter', 'payload', jsonb_build_object('deadLetterId', b.id),
-                                                'correlation_id', g.correlation_id))
-              from buried b join gone g on g.id = b.job_id where b.queue <> 'dead-letter')
+           jsonb_agg(letter) filter (where letter is not null)
       into v_settled, v_queues, v_slots, v_ended, v_states, v_batches, v_held, v_blocked, v_block_seconds, v_letters
       from left_;
 
     if v_letters is not null then
-        perform queue.add_jobs(v_letters);
+        perform queue.add_letters(v_letters, v_now);
     end if;
     if p_settlements @? '$[*].follow_ups[*]' then
         select jsonb_agg(f.e order by s.ord, f.ord)
@@ -1633,8 +1798,8 @@ end
 $$;
 
 -- Ends attempts. Each element: {id, token, outcome, delay_seconds?, result?, error_class?, message?, details?, follow_ups?,
--- block_seconds?}; outcome is completed, dead, retry, deferred, released or cancelled. Every one is guarded by its lease token
--- (I2). Follow-ups come into being here or not at all (I6). Returns the ids that were not settled (lease lost), and the queue
+-- block_seconds?, permits?}; outcome is completed, dead, retry, deferred, released or cancelled; permits, of a deferral, is what
+-- its next start takes of the queue's rate. Every one is guarded by its lease token (I2). Follow-ups come into being here or not at all (I6). Returns the ids that were not settled (lease lost), and the queue
 -- of each job that is ready now because of it.
 -- A request to stop that is committed while this waits for the row changes the verdict between the look and the lock, so
 -- that neither branch takes the row: what was not settled is tried once more, with the row as it is now.
@@ -1661,7 +1826,7 @@ create function queue.end_and_take(p_settlements jsonb, p_queue text, p_limit in
 returns table (
     lost uuid[], freed text[], wait_seconds float8, id uuid, priority smallint, run_at timestamptz, attempt smallint,
     lease_token uuid, correlation_id text, enqueued_at timestamptz, redrive_of uuid, effect_since timestamptz, attempts text,
-    payload text, progress text, batch_id uuid
+    payload text, progress text, batch_id uuid, permits integer
 )
 language plpgsql
 as $$
@@ -1763,16 +1928,16 @@ begin
         if v_job.ready and state = 'scheduled' then
             with moved as (delete from queue.job where id = p_id returning *)
             insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                     payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                                     payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
             select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
               from moved;
         elsif not v_job.ready and state = 'ready' then
             with moved as (delete from queue.later where id = p_id returning *)
             insert into queue.job (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key)
+                                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits)
             select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key
+                   payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
               from moved;
         end if;
         return next;
@@ -1859,6 +2024,40 @@ begin
 exception when check_violation then
     raise exception using errcode = 'invalid_parameter_value',
         message = 'limits: every one is 1 or more, a rate has a window, and a job''s cost is not above the rate';
+end
+$$;
+
+-- A waiting job of the queue gains one priority for each p_every from now on; null: none.
+create function queue.set_ageing(p_queue text, p_every interval)
+returns void
+language plpgsql
+as $$
+begin
+    perform queue.must_exist(p_queue);
+    if p_every < interval '1 second' then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = 'ageing: it must be a second or longer; leave it out to age nothing';
+    end if;
+    update queue.queue_settings s
+       set ageing_seconds = extract(epoch from p_every), ageing_changed_at = clock_timestamp(), updated_at = clock_timestamp()
+     where s.queue = p_queue;
+end
+$$;
+
+-- The queue's delays in seconds before retry 1, 2, … by class of error, from now on; classes left out are as ever.
+create function queue.set_retry_delays(p_queue text, p_delays jsonb)
+returns void
+language plpgsql
+as $$
+begin
+    perform queue.must_exist(p_queue);
+    if not queue.are_retry_delays(p_delays) then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = 'retry_delays: it needs lists of seconds, up to 604800, by class of error, as {"network": [1, 5, 30]}';
+    end if;
+    update queue.queue_settings s
+       set retry_delays = p_delays, retry_delays_changed_at = clock_timestamp(), updated_at = clock_timestamp()
+     where s.queue = p_queue;
 end
 $$;
 
