@@ -6,14 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
 from local.postgres import PostgresServer
 from local.process import wait_until
-from shared.engine.job import ENDED, Completed, JobState, NewJob, Settlement, Singleton, Throttle
+from shared.engine.backoff import RetryPolicy
+from shared.engine.job import ENDED, Completed, ErrorClass, JobState, NewJob, Settlement, Singleton, Throttle
 from shared.handlers.registry import QUEUES
 from shared.postgres import migrate as migrate_module
 from shared.postgres import partitions as partitions_module
@@ -282,6 +285,33 @@ def test_every_queue_of_the_registry_is_declared_and_an_operators_settings_stay(
         "select bool_and(paused), min(lease_seconds), max(wake_size) from queue.queue_settings"
     ).fetchone()
     assert row == (True, 90, 4)
+
+
+def test_ageing_and_retry_delays_follow_the_registry_until_an_operator_sets_others(
+    database_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(queue: str) -> tuple[Any, ...] | None:
+        columns = "ageing_seconds, retry_delays"
+        return sql.execute(
+            f"select {columns} from queue.queue_settings where queue = %s",
+            (queue,),
+        ).fetchone()
+
+    def declare(minutes: int) -> None:
+        retries = {ErrorClass.NETWORK: RetryPolicy((minutes,))}
+        ageing = timedelta(minutes=minutes)
+        queues = {name: replace(spec, ageing=ageing, retries=retries) for name, spec in QUEUES.items()}
+        monkeypatch.setattr(migrate_module, "QUEUES", queues)
+        migrate(database_url)
+
+    assert found("teams-outbound") == (None, None)
+    declare(5)
+    assert found("teams-outbound") == (300, {"network": [5]})
+    sql.execute("select queue.set_ageing('teams-outbound', '1 hour')")
+    sql.execute("select queue.set_retry_delays('outlook-outbound', '{}')")
+    declare(7)
+    assert found("teams-outbound") == (3600, {"network": [7]})
+    assert found("outlook-outbound") == (420, {})
 
 
 def test_a_failing_migration_leaves_nothing_behind(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:

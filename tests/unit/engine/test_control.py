@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from shared.engine.backoff import RetryPolicy
 from shared.engine.control import CLEARED_AT_ONCE, Control
 from shared.engine.errors import ControlError
-from shared.engine.job import Cancellation, JobState, NewJob, Placed
+from shared.engine.job import Cancellation, ErrorClass, JobState, NewJob, Placed
 from tests.unit.engine.bench import QUEUE, Bench
 
 
@@ -121,3 +122,23 @@ def test_clear_goes_on_until_nothing_waits(bench: Bench, control: Control) -> No
     assert control.clear(QUEUE, QUEUE) == 2 * CLEARED_AT_ONCE
     assert set(bench.states()) == {"cancelled"} and bench.store.runnable(9) == {"mails": 1}
     assert control.clear(QUEUE, QUEUE) == 0
+
+
+def test_ageing_and_retry_delays_are_set_and_logged(
+    bench: Bench, control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    every, retries = timedelta(minutes=10), {ErrorClass.NETWORK: RetryPolicy((1, 5))}
+    with caplog.at_level(logging.WARNING):
+        control.set_ageing(QUEUE, every)
+        control.set_retries(QUEUE, retries)
+    settings = bench.store.settings(QUEUE)
+    assert (settings.ageing, settings.retries) == (every, retries)
+    assert [record.message for record in caplog.records] == ["queue.ageing_set", "queue.retries_set"]
+
+
+def test_ageing_and_retry_delays_that_make_no_sense_are_refused_by_name(bench: Bench, control: Control) -> None:
+    with pytest.raises(ControlError, match="ageing: it must be"):
+        control.set_ageing(QUEUE, timedelta())
+    with pytest.raises(ControlError, match=r"^retries\.network\[0\]: "):
+        control.set_retries(QUEUE, {ErrorClass.NETWORK: RetryPolicy((-1,))})
+    assert (bench.store.settings(QUEUE).ageing, bench.store.settings(QUEUE).retries) == (None, {})
