@@ -18,14 +18,14 @@ class Context:
     """One attempt's link to the engine; made by the worker, one for each handler call.
 
     `saver` and `permits` are Store.save_progress and Store.take_permits of this job; without them nothing is kept, and
-    every permit is granted. `paid`: permits that the start of the job took and that are not used yet.
+    every permit is granted. `paid`: permits that the start took besides the job's cost, not used yet.
     """
 
     details: dict[str, Any] = field(default_factory=dict)
     lease_lost: Event = field(default_factory=Event)
     stop_requested: Event = field(default_factory=Event)
     saver: Callable[[dict[str, Any]], bool] | None = None
-    permits: Callable[[int, int], timedelta | None] | None = None
+    permits: Callable[[int], timedelta | None] | None = None
     paid: int = 0
 
     def note(self, **details: Any) -> None:
@@ -55,17 +55,17 @@ class Context:
             raise LeaseLostError("the lease was taken over")
 
     def take_permits(self, n: int = 1) -> None:
-        """Count `n` requests against the queue's rate, right before them, in a handler that counts all of its requests.
+        """Count `n` requests against the queue's rate, for handlers that make more than a job's declared cost.
 
-        The first ones are paid: the start of the job took its declared cost. Raises LimitReachedError when there are no
-        more now: let it through, and the job is deferred, its attempt not counted, and starts again with these `n` in
-        hand. Save progress before. Raises ControlError when the rate is below `n`.
+        Raises LimitReachedError when there are none now: let it through, and the job is deferred, its attempt not
+        counted, and starts again with these `n` in hand. Save progress before. Raises ControlError when no start could
+        ever have them: they and the cost are above the rate.
         """
         if n < 1:
             raise ControlError("permits: at least 1")
         self.checkpoint()
         beyond = max(0, n - self.paid)
-        wait = self.permits(beyond, n - beyond) if beyond and self.permits is not None else None
+        wait = self.permits(beyond) if beyond and self.permits is not None else None
         if wait is not None:
             raise LimitReachedError("the queue's rate is used up", wait, n)
         self.paid -= n - beyond

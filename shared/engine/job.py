@@ -284,7 +284,8 @@ class Job:
     """A claimed job. `payload` is JSON text; `attempt` is 1-based and counts this attempt.
 
     `attempts` are the ended ones, oldest first. `lease_token` fences every settlement. `progress` is what an earlier
-    attempt saved. `permits` of the queue's rate were taken by its start.
+    attempt saved. `permits` of the queue's rate were taken by
+    its start besides what a job costs.
     """
 
     id: UUID
@@ -360,7 +361,7 @@ class Dead:
 class Deferred:
     """The handler gave the job back until later; the attempt does not count (I4).
 
-    `permits`: its next start takes so many of the queue's rate, where that is more than a job costs.
+    `permits`: its next start takes so many of the queue's rate besides what a job costs.
     """
 
     delay: timedelta

@@ -157,9 +157,9 @@ class MemoryStore:
             row.record = replace(row.record, progress=json.loads(to_json(progress)))
             return True
 
-    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
         with self._lock:
-            return self._queue_limits.take_permits(queue, n, paid)
+            return self._queue_limits.take_permits(queue, n)
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:
         with self._lock:

@@ -24,10 +24,10 @@ class QueueLimits:
         self._limits_of = limits_of
 
     def cost(self, row: Row) -> int:
-        """What the start of a job takes of the rate: more where it was deferred for want of more, at most all."""
+        """What the start of a job takes of the rate: more where it was deferred for want of more that can be had."""
         limits = self._limits_of(row.record.queue)
-        cost = max(limits.job_cost, row.permits or 0)
-        return min(cost, limits.rate.limit) if limits.rate is not None else cost
+        cost = limits.job_cost + (row.permits or 0)
+        return cost if limits.rate is not None and cost <= limits.rate.limit else limits.job_cost
 
     def may_start(self, queue: str, cost: int, reserve: bool) -> tuple[bool, timedelta | None]:
         """Whether one more job may start, and if not, how long until one may; None: when a running one ends.
@@ -46,26 +46,27 @@ class QueueLimits:
         return False, gate.opens_at(limits.rate, cost, now) - now
 
     def take(self, queue: str, cost: int) -> int:
-        """Count the start of a job; returns how many permits it took."""
-        rate = self._limits_of(queue).rate
-        if rate is None:
-            return 0
-        self._state.queue_gate(queue).take(cost, self._clock(), rate.window)
-        return cost
+        """Count the start of a job; returns how many permits it took besides its cost."""
+        limits = self._limits_of(queue)
+        if limits.rate is not None:
+            self._state.queue_gate(queue).take(cost, self._clock(), limits.rate.window)
+        return cost - limits.job_cost
 
-    def take_permits(self, queue: str, n: int, paid: int) -> timedelta | None:
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
         """See the port."""
         gate, rate, now = self._state.queue_gate(queue), self._limits_of(queue).rate, self._clock()
-        if rate is not None and n + paid > rate.limit:
-            raise ControlError(
-                f'permits: {n + paid} at once are asked for, the rate of queue "{queue}" is {rate.limit}: '
-                "ask for fewer at a time"
-            )
         if gate.blocked_until is not None and gate.is_blocked(now):
             return gate.blocked_until - now
         if rate is None:
             return None
         if gate.room(rate, now) < n:
+            cost = self._limits_of(queue).job_cost
+            if n + cost > rate.limit:
+                raise ControlError(
+                    f"permits: {n} at once, besides the {cost} that a job costs, are above the rate of queue "
+                    f'"{queue}", {rate.limit}: '
+                    "ask for fewer at a time, or raise the rate"
+                )
             return gate.opens_at(rate, n, now) - now
         gate.take(n, now, rate.window)
         return None

@@ -37,7 +37,7 @@ class HeldBy(Enum):
 class Row:
     """A job. `order` is that of enqueueing; `place` is its place in the line, which a fairness key moves back.
 
-    `permits`: its next start takes so many of the queue's rate; `paid`: its last one took so many.
+    `permits`: its next start takes so many of the queue's rate besides its cost; `paid`: its last one did.
     """
 
     record: JobRecord

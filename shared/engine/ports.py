@@ -122,9 +122,9 @@ class Store(Protocol):
         """Keep what the handler has done so far, in place of what it saved before; False when the lease is lost."""
         ...
 
-    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
-        """Take `n` of the queue's rate, beyond `paid` of those that the start of the job took; None: granted, else how
-        long they are not to be had. Raises ControlError when the two together are above the rate."""
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
+        """Take `n` of the queue's rate, for requests beyond a job's declared cost; None: granted, else how long they
+        are not to be had. Raises ControlError when they are not free and, with that cost, above the rate."""
         ...
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal: ...

@@ -109,8 +109,8 @@ class PostgresStore:
         arguments = (job_id, lease_token, to_json(progress))
         return bool(self._call(lambda conn: _scalar(conn, "select queue.save_progress(%s, %s, %s)", *arguments)))
 
-    def take_permits(self, queue: str, n: int, paid: int = 0) -> timedelta | None:
-        wait = self._order(lambda conn: _scalar(conn, "select queue.take_permits(%s, %s, %s)", queue, n, paid))
+    def take_permits(self, queue: str, n: int) -> timedelta | None:
+        wait = self._order(lambda conn: _scalar(conn, "select queue.take_permits(%s, %s)", queue, n))
         return timedelta(seconds=wait) if wait is not None else None
 
     def renew(self, leases: Sequence[Lease], lease: timedelta) -> Renewal:

@@ -520,7 +520,7 @@ def test_I10_no_window_has_more_starts_than_the_limit(
     starts: list[datetime] = []
     for share, n, as_permits in steps:
         clock.advance(length * share)
-        if as_permits and not keyed and n <= limit:
+        if as_permits and not keyed and n < limit:
             starts += [clock.now] * n if store.take_permits(QUEUE, n) is None else []
             continue
         claimed = store.claim(QUEUE, n, "w", LEASE)

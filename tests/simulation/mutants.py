@@ -14,7 +14,6 @@ from shared.engine.cron import parse_cron, parse_zone
 from shared.engine.job import (
     Claimed,
     Completed,
-    Deferred,
     Enqueued,
     ErrorClass,
     Failure,
@@ -76,20 +75,6 @@ class IgnoresAgeing(MemoryStore):
 
     def _as_asked(self, row: Row) -> tuple[int, datetime, int]:
         return row.record.priority, row.record.run_at, row.place
-
-
-class PaysAgain(MemoryStore):
-    """A job that was deferred for want of permits starts without them, again and again."""
-
-    def settle(self, settlements: Sequence[Settlement], *, only_expired: bool = False) -> Settled:
-        return super().settle([self._without(one) for one in settlements], only_expired=only_expired)
-
-    def claim(self, queue: str, limit: int, worker: str, lease: timedelta) -> Claimed:
-        claimed = super().claim(queue, limit, worker, lease)
-        return replace(claimed, jobs=tuple(replace(job, permits=0) for job in claimed.jobs))
-
-    def _without(self, one: Settlement) -> Settlement:
-        return replace(one, outcome=replace(one.outcome, permits=None)) if isinstance(one.outcome, Deferred) else one
 
 
 class CountsReleases(MemoryStore):
@@ -220,7 +205,6 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "a stale token settles": _store(IgnoresTokens, "I2"),
         "a claim takes the worst": _store(TakesTheWorst, "I3"),
         "a claim ignores ageing": _store(IgnoresAgeing, "I3"),
-        "a deferral pays its start again": _store(PaysAgain, "I8"),
         "a release counts as an attempt": _store(CountsReleases, "I4"),
         "only the last failure is kept": _store(KeepsTheLastFailureOnly, "I5"),
         "follow-ups are stored before the settlement": _store(StoresFollowUpsFirst, "I6"),

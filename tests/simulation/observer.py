@@ -112,10 +112,8 @@ class Observer:
         self.note("redrive")
         return made
 
-    def take_permits(
-        self, verb: Callable[..., timedelta | None], queue: str, n: int, paid: int = 0
-    ) -> timedelta | None:
-        wait = verb(queue, n, paid)
+    def take_permits(self, verb: Callable[..., timedelta | None], queue: str, n: int) -> timedelta | None:
+        wait = verb(queue, n)
         rate = self.store.settings(queue).limits.rate
         if wait is None and rate is not None:
             self.history.add("permits.taken", queue, queue=queue, cost=n, rate=rate)
@@ -268,7 +266,7 @@ class Observer:
             was=was,
             lane=record.lane,
             limit_key=record.limit_key,
-            cost=job.permits,
+            cost=limits.job_cost + job.permits,
             gained=(seen.gained if seen else 0) or None,
             rate=limits.rate,
             key_rate=limits.key_rate if record.limit_key is not None else None,

@@ -34,7 +34,7 @@ alter table queue.queue_settings
     add constraint queue_settings_cost_fits check (job_cost <= rate_limit);
 
 -- lane: what the job's ordering, concurrency or fairness key is called in rate_limit_tracking; limit_key: the same for what
--- the queue's keyed limits count by; permits: what it could not have of the queue's rate, so that its next start takes them.
+-- the queue's keyed limits count by; permits: what it could not have of the queue's rate, so that its next start takes them too.
 alter table queue.job
     add column lane text, add column lane_rule text, add column lane_limit integer, add column limit_key text,
     add column batch_id uuid, add column progress jsonb, add column singleton_key text, add column permits integer,
@@ -1262,7 +1262,7 @@ $$;
 -- ready -> active, the best p_limit jobs that may start: lower priority number, then earlier due, then earlier enqueued (I3).
 -- A job whose key holds it back is parked in queue.waiting with the others of that key, so that the next claim does not meet
 -- them. Permits are taken here, at the start, so that they are exact and belong to no job before (I10); `permits` says how many
--- of the queue's rate. The first row has no job: it says after how many seconds something held back by time may start, or null.
+-- besides its cost. The first row has no job: it says after how many seconds something held back by time may start, or null.
 -- The others come best first. With ageing a priority counts for what it is worth now (queue.aged).
 -- The settings keep the plan what it is whatever the statistics say.
 create function queue.take(p_queue text, p_limit integer, p_worker text, p_lease interval)
@@ -1371,7 +1371,8 @@ begin
                 v_cost := v_s.job_cost;
                 if v_most_permits is not null and v_free is not null then
                     -- Deferred for want of permits, it starts with them in hand, or nothing behind it starts before it.
-                    select least(greatest(v_cost, j.permits), v_s.rate_limit) into v_cost from queue.job j where j.id = v_id;
+                    select v_cost + case when v_cost + j.permits <= v_s.rate_limit then j.permits else 0 end into v_cost
+                      from queue.job j where j.id = v_id;
                 end if;
                 if v_cost > v_free - v_paid then
                     v_room := cardinality(v_chosen);
@@ -1432,7 +1433,7 @@ begin
     )
     select null::float8, j.id, j.priority, j.run_at, j.attempt, j.lease_token, j.correlation_id, j.enqueued_at,
            j.redrive_of, j.effect_since, j.attempts::text, j.payload::text, j.progress::text, j.batch_id,
-           case when v_free is null then 0 else least(greatest(v_s.job_cost, j.permits), v_s.rate_limit) end
+           case when v_s.job_cost + j.permits <= v_s.rate_limit then j.permits else 0 end
       from started j
      order by array_position(v_chosen, j.id);
 end
@@ -1577,9 +1578,9 @@ as $$
      where t.id is not null
 $$;
 
--- Permits of the queue's rate for requests beyond the p_paid that the start of the job took; null when they were given, else
--- how many seconds until they can be had.
-create function queue.take_permits(p_queue text, p_n integer, p_paid integer default 0)
+-- Permits of the queue's rate for requests beyond the cost of a job; null when they were given, else how many seconds until
+-- they can be had. Refused where even a start with nothing else in the window could not have them.
+create function queue.take_permits(p_queue text, p_n integer)
 returns float8
 language plpgsql
 as $$
@@ -1600,13 +1601,13 @@ begin
     if v_s.rate_limit is null then
         return null;
     end if;
-    if p_n + p_paid > v_s.rate_limit then
-        raise exception using errcode = 'invalid_parameter_value',
-            message = format('permits: %s at once are asked for, the rate of queue "%s" is %s: ask for fewer at a time',
-                             p_n + p_paid, p_queue, v_s.rate_limit);
-    end if;
     select o.slot, o.slots into v_slot, v_slots from queue.slots_at(v_row, v_s.rate_seconds, v_now) o;
     if queue.slots_free(v_slots, v_s.rate_limit) < p_n then
+        if p_n + v_s.job_cost > v_s.rate_limit then
+            raise exception using errcode = 'invalid_parameter_value',
+                message = format('permits: %s at once, besides the %s that a job costs, are above the rate of queue "%s", %s: '
+                                 'ask for fewer at a time, or raise the rate', p_n, v_s.job_cost, p_queue, v_s.rate_limit);
+        end if;
         return greatest(0, extract(epoch from
             queue.slots_free_at(v_slots, v_slot, v_s.rate_seconds, v_s.rate_limit, p_n) - v_now));
     end if;
@@ -1799,7 +1800,7 @@ $$;
 
 -- Ends attempts. Each element: {id, token, outcome, delay_seconds?, result?, error_class?, message?, details?, follow_ups?,
 -- block_seconds?, permits?}; outcome is completed, dead, retry, deferred, released or cancelled; permits, of a deferral, is what
--- its next start takes of the queue's rate. Every one is guarded by its lease token (I2). Follow-ups come into being here or not at all (I6). Returns the ids that were not settled (lease lost), and the queue
+-- its next start takes of the queue's rate besides its cost. Every one is guarded by its lease token (I2). Follow-ups come into being here or not at all (I6). Returns the ids that were not settled (lease lost), and the queue
 -- of each job that is ready now because of it.
 -- A request to stop that is committed while this waits for the row changes the verdict between the look and the lock, so
 -- that neither branch takes the row: what was not settled is tried once more, with the row as it is now.
