@@ -25,6 +25,7 @@ from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessag
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
 from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
+from shared.handlers.changed import changed_job
 from shared.handlers.lifecycle import lifecycle_job
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
@@ -199,13 +200,13 @@ class NotificationProcessor:
             brings = target is not None and target.queue in BRINGS_CONTENT
             content = self._rich.open(item, opened) if brings else None
             key = change_key(item, target, position, content)
-            if target is not None and change in CHANGES:
-                outcome, job = "enqueued", self._job(target, item, key, content)
+            if change in CHANGES:
+                job = self._job(target, item, key, content) if target else changed_job(resource, subscription, key)
         else:
             key = lifecycle_key(item, received_at)
             job = lifecycle_job(subscription, lifecycle, key)
-            if job is not None:
-                outcome, job = "enqueued", self._producer.validate(job)
+        if job is not None:
+            outcome, job = "enqueued", self._producer.validate(job)
         return Event(
             dedupe_key=key,
             subscription_id=subscription,
@@ -227,13 +228,12 @@ class NotificationProcessor:
         }
         if content is not None:
             payload["message"] = content
-        job = NewJob(
+        return NewJob(
             target.queue,
             payload,
             idempotency_key=f"notification:{key}",
             correlation_id=f"notification:{key[:16]}",
         )
-        return self._producer.validate(job)
 
     def _keep(self, item: Any, reason: str, received_at: datetime | None) -> None:
         body = json.dumps(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from shared.engine.enqueue import Producer
 from shared.engine.errors import MessageHeldError, StoreUnavailableError, UnreadableMessageError
+from shared.engine.job import Debounce
 from shared.engine.memory import MemoryStore, MemoryTransport
 from shared.graph.validation_tokens import InvalidTokenError, KeysUnavailableError
 from shared.handlers.change_keys import change_key, find_target, lifecycle_key
@@ -186,10 +187,37 @@ def test_without_an_etag_a_creation_is_one_for_its_resource() -> None:
 
 
 def test_other_resources_are_recorded_as_ignored_and_make_no_job(bench: Bench) -> None:
-    bench.process(mail(resource="users/u/events/1"), mail(change="renamed"), mail(resource="drives/d/root"))
+    bench.process(mail(resource="users/u/photo"), mail(change="renamed"), mail(resource="teams/t/members/m"))
     assert {event.outcome for event in bench.events.events.values()} == {"ignored"}
     assert bench.jobs == []
     assert bench.buried == {}
+
+
+@pytest.mark.parametrize(
+    ("resource", "kind"),
+    [
+        ("Users/U1/Events/AAMkAD1", "calendar"),
+        ("users('u1')/events('AAMkAD1')", "calendar"),
+        ("users/u1/contacts/AAMkAD1", "contacts"),
+        ("users/u1/contactFolders/f/contacts/AAMkAD1", "contacts"),
+        ("users/u1/drive/root", "files"),
+    ],
+)
+def test_a_swarm_of_changes_becomes_one_sync(bench: Bench, resource: str, kind: str) -> None:
+    bench.process(*(mail(resource=resource, etag=etag, id=etag) for etag in ("1", "2", "3")))
+    found = [event.job for event in bench.events.events.values()]
+    assert len(found) == 3 and {event.outcome for event in bench.events.events.values()} == {"enqueued"}
+    keys = {job.unique for job in found if job is not None}
+    assert keys == {Debounce(f"changed:{kind}:u1", timedelta(seconds=5), timedelta(seconds=30))}
+    payloads = [job.payload for job in found if job is not None]
+    assert {payload["userId"].lower() for payload in payloads} == {"u1"}
+    assert {payload["resourceType"] for payload in payloads} == {kind}
+
+
+def test_a_drive_by_its_id_is_synced_by_its_declaration(bench: Bench) -> None:
+    bench.process(mail(resource="drives/d/root"))
+    [job] = [event.job for event in bench.events.events.values()]
+    assert job is not None and job.queue == "subscriptions" and job.payload["lifecycleEvent"] == "missed"
 
 
 def test_lifecycle_items_are_recorded_by_their_field_and_have_no_resource(bench: Bench) -> None:

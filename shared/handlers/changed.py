@@ -1,0 +1,48 @@
+"""From a notification of what is no message (an event, a contact, a drive) to the job that looks what has changed."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from shared.engine.job import Debounce, NewJob
+from shared.handlers.inbound import either, ids, segment
+from shared.handlers.lifecycle import lifecycle_job
+
+SYNC = "sync"
+#: Changes come in swarms (a series that is moved, a folder that is filled); one sync finds them all.
+QUIET = timedelta(seconds=5)
+AT_MOST = timedelta(seconds=30)
+
+_ITEM = re.compile(
+    rf"users{segment('user')}(?:/contactFolders{segment('folder')})?/(?P<what>events|contacts){segment('item')}",
+    re.IGNORECASE,
+)
+_DRIVE = re.compile(rf"users{segment('user')}/drive/root", re.IGNORECASE)
+_OTHER_DRIVE = re.compile(rf"drives{segment('drive')}/root", re.IGNORECASE)
+_TYPES = {"events": "calendar", "contacts": "contacts"}
+
+
+def changed_job(resource: str, subscription_id: str, key: str) -> NewJob | None:
+    """The job for a change of what the path names; None where nothing follows from it. `key` is the change's own.
+
+    An owner's changes of one kind become one sync, a few seconds after the last of them. Of a drive by its id only the
+    subscription's declaration knows whose it is.
+    """
+    with suppress(ValueError):
+        found = ids(_ITEM, resource)
+        return _sync(_TYPES[str(found["what"]).lower()], str(either(found, "user")))
+    with suppress(ValueError):
+        return _sync("files", str(either(ids(_DRIVE, resource), "user")))
+    with suppress(ValueError):
+        ids(_OTHER_DRIVE, resource)
+        return lifecycle_job(subscription_id, "missed", key)
+    return None
+
+
+def _sync(resource_type: str, user: str) -> NewJob:
+    payload: dict[str, Any] = {"resourceType": resource_type, "userId": user, "fullSync": False}
+    name = f"changed:{resource_type}:{user.lower()}"
+    return NewJob(SYNC, payload, unique=Debounce(name, QUIET, AT_MOST), correlation_id=name)
