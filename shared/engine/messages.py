@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from shared.engine.job import NewJob
 from shared.engine.job_keys import KEY_FIELDS, read_batch, read_dependencies, read_duration, read_lane, read_unique
 
 MOST_JOBS_PER_WAKE_UP = 1000
+_TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*")
 _FIELDS = {
     "payload",
     "priority",
@@ -131,3 +133,8 @@ def _moment(name: str, message: dict[str, Any], problems: list[Problem]) -> date
 
 def _summary(problems: list[Problem]) -> str:
     return "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+
+
+def without_tokens(text: str) -> str:
+    """The text as it may be kept for people: tokens (JWTs), which some messages carry, are left out."""
+    return _TOKEN.sub("(token)", text)

@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.engine.enqueue import DEAD_LETTERS, Producer
 from shared.engine.errors import EnqueueError, MessageHeldError, StoreUnavailableError, UnreadableMessageError
-from shared.engine.messages import decode_body, read_job, read_wake_up
+from shared.engine.messages import decode_body, read_job, read_wake_up, without_tokens
 from shared.engine.ports import Store, Transport
 from shared.engine.worker import Worker
 
@@ -123,7 +123,7 @@ class Receiver:
         log.info("message.adopted", extra={"queue": queue, "message_id": message_id})
 
     def _bury(self, queue: str, body: bytes, reason: str, message_id: str) -> None:
-        text = body.decode("utf-8", "backslashreplace")
+        text = without_tokens(body.decode("utf-8", "backslashreplace"))
         if self._store.bury(queue, text, reason, f"{queue}/{message_id}"):
             log.error("message.buried", extra={"queue": queue, "message_id": message_id, "error": reason})
             self._producer.wake(DEAD_LETTERS)

@@ -168,6 +168,17 @@ def test_unreadable_notifications_are_buried(bench: Bench) -> None:
     assert [letter.queue for letter in bench.store.letters] == ["webhooks", "webhooks"]
 
 
+def test_a_buried_message_keeps_no_token(bench: Bench) -> None:
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhcHAifQabc.c2lnbmF0dXJl-_"
+
+    def refuse(message: dict[str, Any], message_id: str) -> None:
+        raise UnreadableMessageError("no `notifications`")
+
+    bench.receiver.receive_notifications("webhooks", body({"validationTokens": [token], "x": 1}), "m-1", refuse)
+    [letter] = bench.store.letters
+    assert "eyJ" not in (letter.body or "") and '"x": 1' in (letter.body or "")
+
+
 # ------------------------------------------------------------------ poison
 
 
