@@ -58,6 +58,24 @@ _OLD_OUTGOING_EVENTS = """
          limit %s) old
      where e.position = old.position
 """
+_OLD_ROUNDS = """
+    delete from queue.sync_history h using (
+        select id from queue.sync_history
+         where finished_at < (select clock_timestamp()) - make_interval(days => %s)
+           and not exists (select from queue.delta_links d where d.round_id = id)
+         limit %s) old
+     where h.id = old.id
+"""
+_OLD_FAILURES = """
+    delete from queue.delivery_failures f using (
+        select id from queue.delivery_failures
+         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
+         limit %s) old
+     where f.id = old.id
+"""
+_OLD_ROWS = (
+    _OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS, _OLD_OUTGOING_EVENTS, _OLD_ROUNDS, _OLD_FAILURES,
+)  # fmt: skip
 
 
 class Partitions:
@@ -78,7 +96,7 @@ class Partitions:
             ).fetchall()
         for (name,) in old:
             self._drop(name)
-        for statement in (_OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS, _OLD_OUTGOING_EVENTS):
+        for statement in _OLD_ROWS:
             self._delete(statement)
 
     def _delete(self, statement: str) -> None:

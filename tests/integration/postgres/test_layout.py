@@ -239,6 +239,28 @@ def test_retention_forgets_old_unique_keys_and_batches_but_not_those_that_still_
     assert sql.execute("select id from queue.batch").fetchall() == [(unfinished,)]
 
 
+def test_retention_forgets_old_rounds_and_reports_but_not_the_round_of_a_link(
+    database: Database, sql: psycopg.Connection
+) -> None:
+    old, new = "now() - interval '31 days'", "now() - interval '29 days'"
+    for account, at in (("old", old), ("linked", old), ("new", new)):
+        sql.execute(
+            f"insert into queue.sync_history (resource_type, account, kind, started_at, finished_at, outcome)"
+            f" values ('contacts', '{account}', 'delta', {at}, {at}, 'completed')".encode()
+        )
+        sql.execute(
+            "insert into queue.delivery_failures (internet_message_id, recipient, status, diagnostic, report_id,"
+            f" account, reported_at, recorded_at) values ('m', '{account}', '5', '', 'r', 'a', {at}, {at})".encode()
+        )
+    sql.execute(
+        "insert into queue.delta_links (resource, resource_type, account, round_id)"
+        " select 'r', 'contacts', account, id from queue.sync_history where account = 'linked'"
+    )
+    Partitions(database).maintain()
+    assert {row[0] for row in sql.execute("select account from queue.sync_history")} == {"linked", "new"}
+    assert {row[0] for row in sql.execute("select recipient from queue.delivery_failures")} == {"new"}
+
+
 def test_retention_forgets_old_notifications_in_small_transactions(
     database: Database, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
