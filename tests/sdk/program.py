@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-from azure.core.pipeline.transport import AsyncioRequestsTransport
+from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTransport
+from azure.identity import DeviceCodeCredential
 from azure.identity.aio import ClientSecretCredential
 from kiota_abstractions.api_error import APIError
 from kiota_abstractions.base_request_configuration import RequestConfiguration
@@ -201,11 +202,42 @@ async def activity(graph: GraphServiceClient, _: httpx.AsyncClient) -> Any:
     return None
 
 
+async def post(graph: GraphServiceClient, http: httpx.AsyncClient) -> Any:
+    """A chat message as a user who has signed in with a code, a channel message and a reply to it."""
+    base_url, ca_file, tenant, client_id, _ = sys.argv[2:]
+
+    def enter(_uri: str, code: str, _until: Any) -> None:
+        answer = httpx.post(
+            f"{base_url}/_control/device-code/approve", json={"user_code": code, "user": "queue@fleet.example"},
+            verify=ssl.create_default_context(cafile=ca_file), trust_env=False,
+        )  # fmt: skip
+        answer.raise_for_status()
+
+    credential = DeviceCodeCredential(
+        client_id, tenant_id=tenant, authority=base_url, disable_instance_discovery=True, prompt_callback=enter,
+        transport=RequestsTransport(connection_verify=ca_file),
+    )  # fmt: skip
+    scopes = ["https://graph.microsoft.com/ChatMessage.Send", "https://graph.microsoft.com/ChannelMessage.Send"]
+    adapter = GraphRequestAdapter(
+        AzureIdentityAuthenticationProvider(credential, scopes=scopes, allowed_hosts=["127.0.0.1"]), client=http
+    )
+    adapter.base_url = f"{base_url}/v1.0"
+    user = GraphServiceClient(request_adapter=adapter)
+    message = ChatMessage(body=ItemBody(content_type=BodyType.Html, content="<b>Gate 7</b>"))
+    sent = await user.chats.by_chat_id("19:dispatch@thread.v2").messages.post(message)
+    team = user.teams.by_team_id("bbbbbbbb-0000-4000-8000-000000000001")
+    channel = team.channels.by_channel_id("19:alerts@thread.tacv2")
+    first = await channel.messages.post(message)
+    reply = await channel.messages.by_chat_message_id(first.id).replies.post(message)
+    return {"content": sent.body.content, "from": sent.from_.user.display_name, "reply": reply.reply_to_id == first.id}
+
+
 OPERATIONS: dict[str, Callable[[GraphServiceClient, httpx.AsyncClient], Awaitable[Any]]] = {
     "mail": mail,
     "missing": missing,
     "chat": chat,
     "subscriptions": subscriptions,
+    "post": post,
     "upload": upload,
     "deltas": deltas,
     "calendar": calendar,

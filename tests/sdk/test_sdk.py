@@ -140,3 +140,9 @@ def test_a_repeat_of_an_activity_takes_the_place_of_the_first(sdk_python: Path, 
     run(sdk_python, graph, "activity")
     [shown] = graph.activity(USER)
     assert shown["times"] == 2 and shown["topic"]["value"] == "Gate 7"
+
+
+def test_a_user_posts_to_a_chat_a_channel_and_a_thread(sdk_python: Path, graph: FakeGraph) -> None:
+    result = run(sdk_python, graph, "post")
+    assert result == {"content": "<b>Gate 7</b>", "from": "Fleet Queue", "reply": True}
+    assert [message["body"]["content"] for message in graph.chat_messages(CHAT)] == ["<b>Gate 7</b>"]
