@@ -20,9 +20,9 @@ def public_session() -> PublicSession:
     from ipaddress import ip_network
 
     from shared.graph_settings import GraphSettings
+    from shared.notification_settings import NotificationSettings
     from shared.outgoing.addresses import PublicAddresses
     from shared.outgoing.session import PublicSession
-    from shared.settings import NotificationSettings
 
     networks = load_settings(NotificationSettings).networks or ""
     allowed = [ip_network(text.strip()) for text in networks.split(",") if text.strip()]
@@ -37,15 +37,15 @@ def notification_channels() -> Mapping[str, Channel]:
 
 
 def default_channels() -> Sequence[ChannelName]:
-    from shared.settings import NotificationSettings
+    from shared.notification_settings import NotificationSettings
 
     return cast("Sequence[ChannelName]", load_settings(NotificationSettings).channels.split(","))
 
 
 def _push() -> Channel:
     from shared.handlers.notification_channels import MissingChannel, PushChannel
+    from shared.notification_settings import NotificationSettings, connection_parts
     from shared.outgoing.hubs import Hub, NotificationHub
-    from shared.settings import NotificationSettings, connection_parts
 
     settings = load_settings(NotificationSettings)
     if settings.hub_connection is None:
@@ -60,8 +60,8 @@ def _push() -> Channel:
 
 def _webhook() -> Channel:
     from shared.handlers.notification_channels import MissingChannel, WebhookChannel
+    from shared.notification_settings import NotificationSettings, outgoing_endpoints
     from shared.outgoing.webhooks import Endpoint, WebhookSender
-    from shared.settings import NotificationSettings, outgoing_endpoints
 
     settings = load_settings(NotificationSettings)
     if settings.webhooks is None:
