@@ -70,10 +70,19 @@ def keep_statistics(timer: func.TimerRequest) -> None:
     _take_turn(timer, "statistics", timedelta(minutes=10), bootstrap.statistics().keep)
 
 
+@bp.function_name("evaluate_alerts")
+@bp.timer_trigger(arg_name="timer", schedule="40 * * * * *", run_on_startup=False, use_monitor=False)
+def evaluate_alerts(timer: func.TimerRequest) -> None:
+    """Opens, changes and resolves alerts, and tells the operator."""
+    from shared import bootstrap
+
+    _take_turn(timer, "alerts", timedelta(minutes=2), bootstrap.alert_watch().run)
+
+
 @bp.function_name("clean_statistics")
 @bp.timer_trigger(arg_name="timer", schedule="0 0 2 * * *", run_on_startup=False, use_monitor=True)
 def clean_statistics(timer: func.TimerRequest) -> None:
-    """Forgets old figures."""
+    """Forgets old figures and alerts."""
     from shared import bootstrap
 
     _take_turn(timer, "clean-up", timedelta(minutes=10), bootstrap.statistics().forget)

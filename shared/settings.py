@@ -209,13 +209,23 @@ class EncryptionSettings(Group):
 
 
 class OperatorSettings(Group):
-    """Who is told of dead letters; each is optional."""
+    """Who is told of dead letters, alerts and each day; each is optional."""
 
-    chat_id: str | None = Field(None, alias="OPERATOR_CHAT_ID", description="Teams chat that dead letters are told in")
+    chat_id: str | None = Field(
+        None, alias="OPERATOR_CHAT_ID", description="Teams chat that dead letters and alerts are told in"
+    )
     mail_from: str | None = Field(
         None, alias="OPERATOR_MAIL_FROM", description="mailbox that sends the operator's mails"
     )
     mail_to: str | None = Field(None, alias="OPERATOR_MAIL_TO", description="address that gets the operator's mails")
+    endpoint: str | None = Field(
+        None, alias="OPERATOR_WEBHOOK", description="name of an endpoint in OUTGOING_WEBHOOKS that alerts are posted to"
+    )
+    dashboard: Address | None = Field(
+        None,
+        alias="DASHBOARD_URL",
+        description="address of the dashboard in messages; default WEBHOOK_BASE_URL with /queue/dashboard",
+    )
 
     @model_validator(mode="after")
     def _whole_mail(self) -> OperatorSettings:

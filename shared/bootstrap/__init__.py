@@ -34,7 +34,7 @@ from shared.bootstrap.identity import (
     service_accounts,
     sign_in,
 )
-from shared.bootstrap.monitoring import overview, statistics
+from shared.bootstrap.monitoring import alert_watch, overview, statistics, thresholds
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
 from shared.bootstrap.services import delivery_failures
@@ -52,6 +52,7 @@ from shared.bootstrap.ways_in import (
 __all__ = [
     "activity_feed",
     "admin_access",
+    "alert_watch",
     "application",
     "application_client",
     "blobs",
@@ -97,6 +98,7 @@ __all__ = [
     "subscription_records",
     "teams",
     "teams_as",
+    "thresholds",
     "upkeep_timer",
     "watched_resources",
     "worker",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.bootstrap.engine import database
+from shared.bootstrap.engine import database, producer
 from shared.bootstrap.once import once
+from shared.bootstrap.services import operator
 
 if TYPE_CHECKING:
+    from shared.monitoring.alerts import AlertWatch
     from shared.monitoring.statistics import Overview
     from shared.postgres.statistics import PostgresStatistics
+    from shared.postgres.thresholds import PostgresThresholds
 
 
 @once
@@ -25,3 +28,20 @@ def overview() -> Overview:
     from shared.monitoring.statistics import Overview
 
     return Overview(statistics())
+
+
+@once
+def thresholds() -> PostgresThresholds:
+    from shared.postgres.thresholds import PostgresThresholds
+
+    return PostgresThresholds(database())
+
+
+@once
+def alert_watch() -> AlertWatch:
+    """What opens alerts, resolves them, and tells the operator."""
+    from shared.monitoring.alerts import AlertWatch
+    from shared.monitoring.notices import Notices
+    from shared.postgres.alert_board import PostgresAlertBoards
+
+    return AlertWatch(PostgresAlertBoards(database()), producer(), Notices(operator()).jobs)

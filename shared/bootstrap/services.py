@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import blobs, database
@@ -22,6 +23,7 @@ from shared.bootstrap.identity import own_account_ids, service_accounts
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.outgoing import default_channels, notification_channels
 from shared.bootstrap.watching import reconciler, subscription_records
+from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
     from shared.graph.activity import ActivityClient
@@ -46,6 +48,20 @@ def delivery_failures() -> PostgresDeliveryFailures:
     from shared.postgres.delivery_failures import PostgresDeliveryFailures
 
     return PostgresDeliveryFailures(database())
+
+
+@once
+def operator() -> Operator:
+    """Where an operator is told."""
+    from shared.handlers.services import Operator
+    from shared.settings import OperatorSettings, SubscriptionSettings
+
+    settings = load_settings(OperatorSettings)
+    dashboard = settings.dashboard
+    if dashboard is None:
+        with suppress(SettingsError):  # then messages carry no link
+            dashboard = f"{load_settings(SubscriptionSettings).base_url}/queue/dashboard"
+    return Operator(settings.chat_id, settings.mail_from, settings.mail_to, settings.endpoint, dashboard)
 
 
 class HandlerServices:
@@ -127,11 +143,7 @@ class HandlerServices:
 
     @property
     def operator(self) -> Operator:
-        from shared.handlers.services import Operator
-        from shared.settings import OperatorSettings
-
-        settings = load_settings(OperatorSettings)
-        return Operator(settings.chat_id, settings.mail_from, settings.mail_to)
+        return operator()
 
     @property
     def service_account(self) -> str | None:

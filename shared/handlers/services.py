@@ -155,11 +155,13 @@ class AlertSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Where an operator is told; either may be missing."""
+    """Where an operator is told; any may be missing. `endpoint` names a webhook, `dashboard` is its address."""
 
     chat_id: str | None = None
     mail_from: str | None = None
     mail_to: str | None = None
+    endpoint: str | None = None
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

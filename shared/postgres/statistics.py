@@ -13,6 +13,8 @@ from shared.monitoring.statistics import BUCKET, RANGES, Activity, QueueNow, Tim
 from shared.postgres.pool import Database
 
 KEEP_DAYS = 30
+#: Resolved alerts are kept longer: an operator asks when it last happened.
+KEEP_ALERT_DAYS = 90
 #: What one run makes up for after an outage; the next goes on.
 BUCKETS_A_RUN = 288
 #: The first run of all looks back so far.
@@ -33,6 +35,12 @@ on conflict (queue) do update
        failed = excluded.failed, dead = excluded.dead, processed = excluded.processed,
        processing_seconds = excluded.processing_seconds, latency = excluded.latency
  where h.measured_at <= excluded.measured_at
+"""
+_OLD_ALERTS: LiteralString = """
+delete from queue.queue_alerts a using (
+    select id from queue.queue_alerts
+     where resolved_at is not null and opened_at < clock_timestamp() - make_interval(days => %s) limit %s) old
+ where a.id = old.id
 """
 _OVERVIEW: LiteralString = """
 select b.*, h.measured_at, h.enqueued, h.completed, h.failed, h.dead, h.processed, h.processing_seconds, h.latency
@@ -77,7 +85,7 @@ class PostgresStatistics:
             measure(conn, self._now(conn))
 
     def forget(self, keep_days: int = KEEP_DAYS) -> None:
-        """Delete figures that are older."""
+        """Delete figures that are older, and alerts that were resolved long ago."""
         for table in ("queue_statistics", "queue_statistics_hour"):
             statement = f"""
                 delete from queue.{table} k using (
@@ -86,11 +94,11 @@ class PostgresStatistics:
                  where k.queue = old.queue and k.bucket_at = old.bucket_at
             """  # noqa: S608 - constants
             delete_in_batches(self._database, statement, keep_days)
+        delete_in_batches(self._database, _OLD_ALERTS, KEEP_ALERT_DAYS)
 
     def overview(self) -> list[QueueNow]:
-        with self._database.connection() as conn, conn.cursor(row_factory=namedtuple_row) as cursor:
-            rows: list[Any] = cursor.execute(_OVERVIEW).fetchall()
-        return [_queue_now(row) for row in rows]
+        with self._database.connection() as conn:
+            return overview(conn)
 
     def series(self, time_range: str, queue: str | None = None) -> list[Activity]:
         span = RANGES[time_range]
@@ -120,6 +128,13 @@ class PostgresStatistics:
 def measure(conn: psycopg.Connection, now: datetime) -> None:
     """Write down the five minutes before `now` of every queue, in the transaction of `conn`."""
     conn.execute(_HEALTH, {"now": now, "window": BUCKET})
+
+
+def overview(conn: psycopg.Connection) -> list[QueueNow]:
+    """Every queue as it is now."""
+    with conn.cursor(row_factory=namedtuple_row) as cursor:
+        rows: list[Any] = cursor.execute(_OVERVIEW).fetchall()
+    return [_queue_now(row) for row in rows]
 
 
 def delete_in_batches(database: Database, statement: str, *arguments: Any) -> None:

@@ -52,7 +52,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.graph": ("shared.graph", "shared.http_session", "shared.sealing"),
     "shared.outgoing": ("shared.outgoing", "shared.graph", "shared.http_session"),
     "shared.handlers": ("shared.handlers", "shared.engine", "shared.graph", "shared.outgoing"),
-    "shared.monitoring": ("shared.monitoring", "shared.engine", "shared.settings_errors"),
+    "shared.monitoring": (
+        "shared.monitoring",
+        "shared.engine",
+        "shared.settings_errors",
+        "shared.handlers.dead_letter",
+        "shared.handlers.services",
+    ),
     "shared.postgres": (
         "shared.postgres",
         "shared.engine",

@@ -21,6 +21,7 @@ TIMERS = [
     (timers.watch_identities, "identity_watch", "run", "identities"),
     (timers.maintain_partitions, "partitions", "maintain", "partitions"),
     (timers.keep_statistics, "statistics", "keep", "statistics"),
+    (timers.evaluate_alerts, "alert_watch", "run", "alerts"),
     (timers.clean_statistics, "statistics", "forget", "clean-up"),
     (timers.sweep_poison_queues, "poison_sweep", "run", "poison-sweep"),
     (timers.keep_subscriptions, "upkeep_timer", "run", "subscriptions"),
