@@ -145,6 +145,16 @@ class AdminSettings(Group):
     previous_key: Key | None = Field(
         None, alias="ADMIN_KEY_PREVIOUS", description="the key before a rotation; valid beside the new one"
     )
+    token_audience: str | None = Field(
+        None,
+        alias="ADMIN_TOKEN_AUDIENCE",
+        description="switches Entra tokens on: the application id or id URI that they are for, several with commas",
+    )
+    app_service_auth: bool = Field(
+        False,
+        alias="ADMIN_APP_SERVICE_AUTH",
+        description="true only where App Service authentication is on: it then says who asks; default false",
+    )
 
 
 class SubscriptionSettings(Group):

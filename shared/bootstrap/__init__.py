@@ -4,6 +4,7 @@ Settings are read here, group by group: what needs a group that is not there rai
 works. Nothing is imported before it is needed, so that a cold start pays for what it uses.
 """
 
+from shared.bootstrap.admin import admin, admin_access
 from shared.bootstrap.engine import (
     blobs,
     control,
@@ -40,7 +41,6 @@ from shared.bootstrap.receiving import encryption_certificates, notification_pro
 from shared.bootstrap.services import delivery_failures
 from shared.bootstrap.watching import reconciler, subscription_records, upkeep_timer, watched_resources
 from shared.bootstrap.ways_in import (
-    admin_access,
     client_states,
     health,
     inbox,
@@ -51,6 +51,7 @@ from shared.bootstrap.ways_in import (
 
 __all__ = [
     "activity_feed",
+    "admin",
     "admin_access",
     "alert_watch",
     "application",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.engine.enqueue import Producer
     from shared.engine.heartbeat import Heartbeat
     from shared.engine.job import Deferred, Job
+    from shared.engine.ports import Store, Transport
     from shared.engine.receive import Receiver
     from shared.engine.relay import Relay
     from shared.engine.rescue import Rescue
@@ -115,10 +116,15 @@ def blobs() -> StorageBlobs:
 @once
 def producer() -> Producer:
     """What the fleet application in Python enqueues with."""
+    return producer_on(store(), queues())
+
+
+def producer_on(jobs: Store, transport: Transport) -> Producer:
+    """A producer that stores and wakes elsewhere: inside a transaction, after a commit."""
     from shared.engine.enqueue import Producer
     from shared.handlers.registry import QUEUES
 
-    return Producer(store(), queues(), QUEUES, _parse)
+    return Producer(jobs, transport, QUEUES, _parse)
 
 
 @once

@@ -11,7 +11,6 @@ from shared.engine.errors import Problem, StoreUnavailableError
 from shared.settings_errors import SettingsError
 
 if TYPE_CHECKING:
-    from shared.access import AdminAccess
     from shared.graph.notifications import ClientStates
     from shared.handlers.inbox import Inbox, PoisonSweep
     from shared.handlers.intake import Intake
@@ -51,16 +50,6 @@ def poison_sweep() -> PoisonSweep:
     from shared.handlers.registry import QUEUES
 
     return PoisonSweep(queues(), inbox(), QUEUES.values())
-
-
-@once
-def admin_access() -> AdminAccess:
-    from shared.access import AdminAccess
-    from shared.settings import AdminSettings
-
-    settings = load_settings(AdminSettings)
-    given = (settings.key, settings.previous_key)
-    return AdminAccess(*(key.get_secret_value() for key in given if key is not None))
 
 
 @once

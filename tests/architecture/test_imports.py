@@ -25,6 +25,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.handlers",
         "shared.monitoring",
         "shared.access",
+        "shared.admin",
+        "shared.settings_errors",
+    ),
+    "shared.admin": (
+        "shared.admin",
+        "shared.access",
+        "shared.engine",
+        "shared.handlers",
+        "shared.monitoring",
         "shared.settings_errors",
     ),
     "shared.bootstrap": ("shared",),
@@ -61,6 +70,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "shared.postgres": (
         "shared.postgres",
+        "shared.access",
+        "shared.admin.cursor",
         "shared.engine",
         "shared.handlers",
         "shared.graph",
@@ -85,7 +96,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "shared.graph.rich",
         "shared.graph.validation_tokens",
     ),
-    "jwt": ("shared.graph.permissions", "shared.graph.validation_tokens"),
+    "jwt": ("shared.graph.access_tokens", "shared.graph.permissions", "shared.graph.validation_tokens"),
 }
 
 

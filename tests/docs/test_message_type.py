@@ -26,11 +26,13 @@ LOOK_AROUND = """
 import json, sys
 import azure.functions as func
 import function_app
-from functions.admin import enqueue_jobs, show_job
+from functools import partial
+from functions.admin import serve
 from shared import bootstrap
 from shared.engine.memory import MemoryTransport
 from shared.postgres.migrate import migrate
 
+enqueue_jobs, show_job = partial(serve, "{queue}/jobs"), partial(serve, "jobs/{id}")
 found = {}
 for function in function_app.app.get_functions():
     trigger = next(b for b in map(json.loads, function.get_raw_bindings()) if b["type"].endswith("Trigger"))

@@ -11,52 +11,36 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from functions.admin import KEY_HEADER, enqueue_jobs, show_job
-from shared.access import MOST_REFUSALS, AdminAccess
-from shared.engine.enqueue import Producer
+from shared.access import KEY_HEADER, MOST_REFUSALS
 from shared.engine.errors import StoreUnavailableError
 from shared.engine.job import JobState, NewJob
-from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.engine.memory import MemoryStore
 from shared.engine.messages import read_job
-from shared.handlers.loading import parse_payload
 from shared.handlers.registry import QUEUES
 from shared.postgres.delivery_failures import DeliveryFailureRow
-from tests.unit.functions.requests import assert_problem, document, request
+from tests.unit.functions.admin_bench import JSON, KEY, PREVIOUS, Bench, ask
+from tests.unit.functions.requests import assert_problem, document
 
-KEY, PREVIOUS = "k" * 40, "p" * 40
-JSON = {"content-type": "application/json", KEY_HEADER: KEY}
 CHAT = {"chatId": "19:dispatch@thread.v2", "content": "on my way"}
 
 
-class Failures:
-    """What reports have said, by job id."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[DeliveryFailureRow]] = {}
-
-    def of_job(self, job_id: UUID) -> list[DeliveryFailureRow]:
-        return self.rows.get(str(job_id), [])
+@pytest.fixture
+def bench(built: dict[str, Any]) -> Bench:
+    return Bench(built)
 
 
 @pytest.fixture
-def store(built: dict[str, Any]) -> MemoryStore:
-    closed = {name: spec.closed for name, spec in QUEUES.items() if spec.closed}
-    built["store"] = store = MemoryStore(list(QUEUES), closed)
-    built["producer"] = Producer(store, MemoryTransport(), QUEUES, parse_payload)
-    built["delivery_failures"] = Failures()
-    built["admin_access"] = AdminAccess(KEY, PREVIOUS)
-    return store
+def store(bench: Bench) -> MemoryStore:
+    return bench.store
 
 
 def post(body: Any, queue: str = "teams-outbound", headers: dict[str, str] | None = None) -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return enqueue_jobs(
-        request(path=f"/queue/{queue}/jobs", body=raw, route={"queue": queue}, headers=JSON | (headers or {}))
-    )
+    return ask("POST", "{queue}/jobs", body=raw, headers=JSON | (headers or {}), queue=queue)
 
 
 def get(job_id: str, headers: dict[str, str] | None = None) -> Any:
-    return show_job(request("GET", f"/queue/jobs/{job_id}", route={"id": job_id}, headers=headers or JSON))
+    return ask("GET", "jobs/{id}", headers=headers or JSON, id=job_id)
 
 
 def test_a_job_is_stored_and_answered_with_its_id_and_address(store: MemoryStore) -> None:
@@ -162,14 +146,14 @@ def test_a_body_over_the_limit_is_refused(store: MemoryStore) -> None:
 @pytest.mark.parametrize("key", [None, "", "wrong", "k" * 39, "k" * 41, "é", "\xe9" * 40, "\ud83d", "K" * 40])
 def test_a_wrong_key_gets_the_same_401_and_nothing_happens(store: MemoryStore, key: str | None) -> None:
     headers = {"content-type": "application/json"} | ({KEY_HEADER: key} if key is not None else {})
-    response = enqueue_jobs(request(body=b"{}", route={"queue": "teams-outbound"}, headers=headers))
+    response = ask("POST", "{queue}/jobs", body=b"{}", headers=headers, queue="teams-outbound")
     assert response.get_body() == get("x", {KEY_HEADER: "other"}).get_body()
     assert_problem(response, 401)
 
 
 def test_the_key_is_taken_from_the_header_only(store: MemoryStore) -> None:
     params = {KEY_HEADER: KEY, "code": KEY}
-    assert_problem(enqueue_jobs(request(body=b"{}", params=params, route={"queue": "teams-outbound"})), 401)
+    assert_problem(ask("POST", "{queue}/jobs", body=b"{}", params=params, headers={}, queue="teams-outbound"), 401)
 
 
 def test_the_previous_key_is_good_during_a_rotation(store: MemoryStore) -> None:
@@ -181,8 +165,8 @@ def test_guessing_is_slowed_and_logged_and_the_right_key_still_works(
 ) -> None:
     statuses = [get("x", {KEY_HEADER: f"guess-{number}"}).status_code for number in range(MOST_REFUSALS + 5)]
     assert statuses == [401] * MOST_REFUSALS + [429] * 5
-    assert sum(record.message == "admin.key_refused" for record in caplog.records) == MOST_REFUSALS
-    assert any(record.message == "admin.key_guessing" for record in caplog.records)
+    assert sum(record.message == "admin.refused" for record in caplog.records) == MOST_REFUSALS
+    assert any(record.message == "admin.guessing" for record in caplog.records)
     assert "guess-1" not in caplog.text
     assert post({"payload": CHAT}).status_code == 202
 
@@ -200,8 +184,8 @@ def test_without_a_usable_key_in_the_settings_nobody_gets_in(
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
 def test_other_methods_are_405_on_every_address(store: MemoryStore, method: str) -> None:
-    assert_problem(enqueue_jobs(request(method, headers=JSON, route={"queue": "teams-outbound"})), 405)
-    assert_problem(show_job(request(method, headers=JSON, route={"id": "x"})), 405)
+    for path in ("{queue}/jobs", "retry/{id}", "{queue}/pause"):
+        assert_problem(ask(method, path, queue="teams-outbound", id="x"), 405)
 
 
 def test_a_job_is_shown_with_its_state_and_attempts(store: MemoryStore) -> None:
@@ -211,16 +195,16 @@ def test_a_job_is_shown_with_its_state_and_attempts(store: MemoryStore) -> None:
     assert (shown["payload"], shown["attempts"], shown["deliveryFailures"]) == (CHAT, [], [])
 
 
-def test_a_job_shows_whom_its_mail_did_not_reach(store: MemoryStore, built: dict[str, Any]) -> None:
+def test_a_job_shows_whom_its_mail_did_not_reach(bench: Bench) -> None:
     job_id = document(post({"payload": CHAT}))["id"]
     reported = datetime(2026, 3, 1, tzinfo=UTC)
-    built["delivery_failures"].rows[job_id] = [DeliveryFailureRow("a@x.example", "5.1.10", "550 gone", reported)]
+    bench.failures[job_id] = [DeliveryFailureRow("a@x.example", "5.1.10", "550 gone", reported).as_json()]
     assert document(get(job_id))["deliveryFailures"] == [
         {
             "recipient": "a@x.example",
             "status": "5.1.10",
             "diagnostic": "550 gone",
-            "reportedAt": "2026-03-01T00:00:00+00:00",
+            "reportedAt": "2026-03-01T00:00:00Z",
         }
     ]
 
@@ -229,14 +213,14 @@ def test_every_option_of_a_job_can_be_posted_and_is_shown(store: MemoryStore) ->
     first = document(post({"payload": CHAT}))["id"]
     batch_id, _ = store.create_batch([NewJob("teams-outbound", CHAT)], None)
     options = {
-        "priority": 2, "runAt": "2026-01-06T08:00:00+00:00", "expiresInSeconds": 90_000, "idempotencyKey": "i",
+        "priority": 2, "runAt": "2026-01-06T08:00:00Z", "expiresInSeconds": 90_000, "idempotencyKey": "i",
         "correlationId": "c", "singletonKey": "s", "orderingKey": "trip-7", "dependsOn": [first],
         "ifDependencyFails": "run", "batchId": str(batch_id),
     }  # fmt: skip
     made = UUID(document(post({"payload": CHAT, **options}))["id"])
     shown = document(get(str(made)))
     assert {name: shown[name] for name in ("priority", "runAt", "expiresAt", "idempotencyKey", "correlationId")} == {
-        "priority": 2, "runAt": "2026-01-06T08:00:00+00:00", "expiresAt": "2026-01-06T09:00:00+00:00",
+        "priority": 2, "runAt": "2026-01-06T08:00:00Z", "expiresAt": "2026-01-06T09:00:00Z",
         "idempotencyKey": "i", "correlationId": "c",
     }  # fmt: skip
     assert (shown["state"], shown["dependsOn"], shown["batchId"]) == ("waiting", [first], str(batch_id))
@@ -279,7 +263,7 @@ def test_an_unknown_job_is_404(store: MemoryStore, job_id: str) -> None:
 
 
 def test_while_the_database_is_away_the_answer_is_503_without_details(
-    store: MemoryStore, built: dict[str, Any]
+    store: MemoryStore,
 ) -> None:
     def away(*_: Any, **__: Any) -> Any:
         raise StoreUnavailableError("postgresql://user:hidden@host")

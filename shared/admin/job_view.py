@@ -1,0 +1,105 @@
+"""One job as the admin API shows it: what is stored, what happened when, and which others it has to do with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.admin.models.jobs import BatchCounts, JobDetail, Moments, RelatedJob
+from shared.admin.ports import Row
+from shared.engine.job import BatchRecord, JobRecord, JobState
+from shared.handlers.job_requests import describe
+
+MASK = "•••"
+
+
+def detail(
+    job: JobRecord,
+    *,
+    masked: bool,
+    letter: Row | None,
+    orders: Sequence[Row],
+    related: Sequence[Row],
+    batch: BatchRecord | None,
+    failures: Sequence[Mapping[str, Any]],
+) -> JobDetail:
+    """`orders` are rows of the audit log, newest first."""
+    shown = describe(job, [dict(one) for one in failures])
+    return JobDetail.model_validate(
+        shown
+        | {
+            "payload": mask(shown["payload"]) if masked else shown["payload"],
+            "payloadMasked": masked,
+            "deadLetterId": letter["id"] if letter else None,
+            "timeline": timeline(job, letter, orders),
+            "related": [RelatedJob.model_validate(row) for row in related],
+            "batch": _batch(batch) if batch is not None else None,
+        }
+    )
+
+
+def mask(value: Any) -> Any:
+    """The same form with every value hidden."""
+    if isinstance(value, dict):
+        return {name: mask(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [mask(inner) for inner in value]
+    return MASK if value is not None else None
+
+
+def timeline(job: JobRecord, letter: Row | None, orders: Sequence[Row]) -> list[Moments]:
+    """What happened to the job, oldest first."""
+    found = [Moments(at=job.enqueued_at, event="enqueued", text=f"into {job.queue} with priority {job.priority}")]
+    for attempt in job.attempts:
+        found.append(
+            Moments(at=attempt.started_at, event="started", text=f"attempt {attempt.number}", by=attempt.worker)
+        )
+        why = f": {attempt.error_class.value}: {attempt.message}" if attempt.error_class else ""
+        text = f"attempt {attempt.number} {attempt.outcome}{why}"
+        found.append(Moments(at=attempt.finished_at, event="attempt", text=text, by=attempt.worker))
+    if job.stop_requested_at is not None:
+        found.append(Moments(at=job.stop_requested_at, event="stop requested", text="it stops at its next checkpoint"))
+    if job.finished_at is not None:
+        why = f": {job.error_class.value}: {job.error_message}" if job.error_class else ""
+        found.append(Moments(at=job.finished_at, event="finished", text=f"{job.state.value}{why}"))
+    if job.state is JobState.SCHEDULED:
+        found.append(Moments(at=job.run_at, event="due", text="it runs then"))
+    found += _of_letter(letter) if letter is not None else []
+    found += [
+        Moments(at=row["at"], event=row["action"], text=_change(row["before"], row["after"]), by=row["who"])
+        for row in orders
+    ]
+    return sorted(found, key=lambda moment: moment.at)
+
+
+def _of_letter(letter: Row) -> list[Moments]:
+    found = []
+    for event, text in (
+        ("reviewed", letter["review_note"] or ""),
+        ("redriven", f"as job {letter['redriven_job_id']}"),
+        ("discarded", "it cannot be redriven any more"),
+    ):
+        if letter[f"{event}_at"] is not None:
+            found.append(Moments(at=letter[f"{event}_at"], event=event, text=text, by=letter[f"{event}_by"]))
+    return found
+
+
+def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """`state: scheduled → ready, jobId: …` of what the order changed."""
+    old = before or {}
+    parts = [f"{name}: {old[name]} → {new}" if name in old else f"{name}: {new}" for name, new in (after or {}).items()]
+    return ", ".join(parts)
+
+
+def _batch(batch: BatchRecord) -> BatchCounts:
+    return BatchCounts(
+        id=batch.id,
+        total=batch.total,
+        pending=batch.pending,
+        completed=batch.completed,
+        dead=batch.dead,
+        cancelled=batch.cancelled,
+        created_at=batch.created_at,
+        finished_at=batch.finished_at,
+        callback_id=batch.callback_id,
+    )

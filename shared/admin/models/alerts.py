@@ -1,0 +1,74 @@
+"""Alerts and what they are raised at."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.admin.models.base import ListQuery, Model, Page, ShortText
+
+Level = Literal["info", "warning", "critical"]
+
+
+class AlertsQuery(ListQuery):
+    """Which alerts."""
+
+    status: Literal["open", "resolved"] | None = None
+    level: Level | None = None
+
+
+class Alert(Model):
+    """Something that is or was wrong."""
+
+    id: UUID
+    key: str
+    level: Level
+    title: str
+    details: dict[str, Any]
+    occurrences: int
+    opened_at: datetime
+    updated_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
+
+
+class AlertPage(Page[Alert]):
+    """Some alerts."""
+
+
+class Threshold(Model):
+    """What a rule compares with, for one queue or (null) for all that have none of their own."""
+
+    rule: str
+    queue: str | None
+    warning: float | None
+    critical: float | None
+    unit: str
+    summary: str
+    is_default: bool
+
+
+class Thresholds(Model):
+    """Every rule's values."""
+
+    items: list[Threshold]
+
+
+class ThresholdChange(Model):
+    """Both null: no alert. `reset`: the default again."""
+
+    rule: ShortText
+    queue: ShortText | None = None
+    warning: float | None = Field(None, ge=0)
+    critical: float | None = Field(None, ge=0)
+    reset: bool = False
+
+
+class ThresholdsChange(Model):
+    """Changed together or not at all; what is not named stays."""
+
+    items: list[ThresholdChange] = Field(min_length=1, max_length=100)

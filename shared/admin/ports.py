@@ -1,0 +1,144 @@
+"""What the admin API needs from outside. PostgreSQL implements it; every read takes a fraction of a second whatever
+the history holds. All raise StoreUnavailableError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from shared.access import Principal
+from shared.admin.cursor import Place
+from shared.engine.control import Control
+from shared.engine.enqueue import Producer
+from shared.engine.job import JobState
+from shared.engine.ports import Limits, Store
+from shared.engine.schedules import Schedules
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+
+class Reads(Protocol):
+    """Lists and single rows, as mappings with the models' names in snake_case. Lists give `limit` + 1 rows at most."""
+
+    def jobs(
+        self, queue: str, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
+    ) -> list[Row]: ...
+
+    def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
+        """`relation`, `id`, `queue`, `state`."""
+        ...
+
+    def letters(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
+    def letter(self, letter_id: UUID) -> Row | None:
+        """By its own id or by its job's."""
+        ...
+
+    def letter_groups(self, queue: str | None, reviewed: bool | None, most: int) -> tuple[list[Row], int]:
+        """Of the newest `most` open ones; and how many were looked at."""
+        ...
+
+    def open_letters(self, filters: Mapping[str, Any], limit: int) -> list[Row]:
+        """`id` and `job_id`, oldest first, of letters that can be redriven."""
+        ...
+
+    def alerts(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
+    def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
+    def limits(self, queue: str) -> Row:
+        """The limits with their fill, and `keys`: the fullest."""
+        ...
+
+    def stats(self) -> Row: ...
+
+    def buckets(self, queue: str | None, seconds: int, bucket_seconds: int) -> list[Row]: ...
+
+
+class Order(Protocol):
+    """One change, in a transaction with the row that says who made it. Wake-ups go out after the commit."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def producer(self) -> Producer: ...
+
+    @property
+    def control(self) -> Control: ...
+
+    @property
+    def schedules(self) -> Schedules: ...
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        ...
+
+    def job_before(self, job_id: UUID) -> Row | None:
+        """`queue`, `state`, `priority` and `run_at` of a job, before it changes."""
+        ...
+
+    def letter(self, letter_id: UUID) -> Row | None:
+        """The dead letter, locked."""
+        ...
+
+    def review(self, letter_id: UUID, by: str, note: str) -> None: ...
+
+    def discard_message(self, letter_id: UUID, by: str) -> None:
+        """Give up a dead letter that is of no job."""
+        ...
+
+    def alert(self, alert_id: UUID) -> Row | None:
+        """The alert, locked."""
+        ...
+
+    def acknowledge(self, alert_id: UUID, by: str) -> None: ...
+
+    def limits(self, queue: str) -> Limits: ...
+
+    def record(
+        self, action: str, target: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+    ) -> None:
+        """Write the audit row."""
+        ...
+
+
+class Orders(Protocol):
+    """Where orders are carried out."""
+
+    def run(self, who: Principal, correlation_id: str, order: Callable[[Order], T]) -> T:
+        """Run `order` in a transaction, once more when others were in its way: it must have no other effects."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What the routes work with. `delivery_failures` gives those of a job as the API shows them."""
+
+    reads: Reads
+    orders: Orders
+    store: Store
+    schedules: Schedules
+    delivery_failures: Callable[[UUID], Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that may be answered: who asks, and what, checked."""
+
+    admin: Admin
+    who: Principal
+    correlation_id: str
+    parameters: Mapping[str, str]
+    query: Any
+    body: Any
+    raw: bytes
+    is_admin: bool
+
+    def order(self, order: Callable[[Order], T]) -> T:
+        return self.admin.orders.run(self.who, self.correlation_id, order)

@@ -1,0 +1,68 @@
+"""See shared.admin.ports.Reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from shared.admin.cursor import Place
+from shared.engine.job import JobState
+from shared.postgres import admin_jobs, admin_letters, admin_lists
+from shared.postgres.pool import Database
+
+Row = Mapping[str, Any]
+
+
+class PostgresReads:
+    """Each a statement or two on a connection of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def jobs(
+        self, queue: str, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
+    ) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_jobs.list_jobs(conn, queue, states, search, after, limit)]
+
+    def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
+        with self._database.connection() as conn:
+            return admin_jobs.related_jobs(conn, job_id, batch_id)
+
+    def letters(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_letters.list_letters(conn, filters, after, limit)]
+
+    def letter(self, letter_id: UUID) -> Row | None:
+        with self._database.connection() as conn:
+            return admin_letters.letter(conn, letter_id)
+
+    def letter_groups(self, queue: str | None, reviewed: bool | None, most: int) -> tuple[list[Row], int]:
+        with self._database.connection() as conn:
+            found, counted = admin_letters.groups(conn, queue, reviewed, most)
+        return [*found], counted
+
+    def open_letters(self, filters: Mapping[str, Any], limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_letters.open_letters(conn, filters, limit)]
+
+    def alerts(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_lists.list_alerts(conn, filters, after, limit)]
+
+    def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_lists.list_audit(conn, filters, after, limit)]
+
+    def limits(self, queue: str) -> Row:
+        with self._database.connection() as conn:
+            return admin_lists.show_limits(conn, queue)
+
+    def stats(self) -> Row:
+        with self._database.connection() as conn:
+            return admin_lists.stats(conn)
+
+    def buckets(self, queue: str | None, seconds: int, bucket_seconds: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_lists.buckets(conn, queue, seconds, bucket_seconds)]

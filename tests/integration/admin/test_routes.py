@@ -1,0 +1,179 @@
+"""What every route does on a real database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from shared import bootstrap
+from shared.engine.job import Completed, Dead, ErrorClass, Failure, Settlement
+from tests.integration.admin.conftest import Api
+
+QUEUE = "teams-outbound"
+
+
+def end(outcome: Any, queue: str = QUEUE) -> UUID:
+    """Claim the queue's next job and end its attempt."""
+    store = bootstrap.store()
+    [job] = store.claim(queue, 1, "worker-1", timedelta(seconds=45)).jobs
+    assert not store.settle([Settlement(job.id, job.lease_token, outcome)]).lost
+    return job.id
+
+
+def die(message: str = "chat 17 is gone") -> UUID:
+    return end(Dead(Failure(ErrorClass.VALIDATION, message)))
+
+
+def test_jobs_are_listed_newest_first_page_by_page_in_every_state(api: Api) -> None:
+    ids = [api.enqueue(idempotencyKey=f"k{n}", correlationId="trip-1") for n in range(5)]
+    done, dead = end(Completed()), die()
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = api.get("{queue}/jobs", {"limit": "2", **cursor}, queue=QUEUE)
+        assert len(page["items"]) <= 2
+        seen += [job["id"] for job in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert sorted(seen) == sorted(ids) and seen[:2] == [str(dead), str(done)] and seen[2:] == ids[:1:-1]
+    assert [job["id"] for job in api.get("{queue}/failed", queue=QUEUE)["items"]] == [str(dead)]
+    for status, count in {"ready": 3, "active": 0, "completed": 1, "dead": 1, "scheduled": 0, "waiting": 0}.items():
+        assert len(api.get("{queue}/jobs", {"status": status}, queue=QUEUE)["items"]) == count, status
+    assert len(api.get("{queue}/jobs", {"search": "trip-1"}, queue=QUEUE)["items"]) == 5
+    assert [job["id"] for job in api.get("{queue}/jobs", {"search": "k4"}, queue=QUEUE)["items"]] == [ids[4]]
+    assert [job["id"] for job in api.get("{queue}/jobs", {"search": ids[3]}, queue=QUEUE)["items"]] == [ids[3]]
+    assert api.get("{queue}/jobs", {"search": "trip-1"}, queue="sync")["items"] == []
+
+
+def test_one_job_tells_what_happened_to_it_and_which_others_it_has_to_do_with(api: Api) -> None:
+    api.enqueue(correlationId="trip-1")
+    dead = die("the chat is gone")
+    status, again = api.ask("POST", "retry/{id}", id=str(dead))
+    assert (status, again["created"]) == (200, True)
+    shown = api.get("jobs/{id}", id=str(dead))
+    events = [moment["event"] for moment in shown["timeline"]]
+    assert events[:4] == ["enqueued", "started", "attempt", "finished"]
+    assert {"redriven", "job.redrive"} <= set(events[4:])
+    assert shown["related"] == [{"relation": "redrivenAs", "id": again["id"], "queue": QUEUE, "state": "ready"}]
+    assert shown["deadLetterId"]
+    related = api.get("jobs/{id}", id=again["id"])["related"]
+    assert related == [{"relation": "redriveOf", "id": str(dead), "queue": QUEUE, "state": "dead"}]
+
+
+def test_a_job_is_moved_and_cancelled_and_wakes_a_worker_after_the_commit(api: Api) -> None:
+    job_id = api.enqueue(delaySeconds=3600)
+    assert api.ask("PATCH", "jobs/{id}", {"priority": 1}, id=job_id)[1]["state"] == "scheduled"
+    assert api.ask("POST", "retry/{id}", id=job_id) == (200, {"id": job_id, "created": False})
+    assert [queue for queue, _, _ in api.transport.sent] == [QUEUE]
+    assert api.ask("POST", "jobs/{id}/cancel", id=job_id) == (200, {"id": job_id, "outcome": "cancelled"})
+    assert api.ask("POST", "jobs/{id}/cancel", id=job_id)[0] == 409
+    assert api.ask("PATCH", "jobs/{id}", {"priority": 2}, id=job_id)[0] == 409
+    assert api.ask("POST", "retry/{id}", id=job_id)[0] == 409
+    for method, path in (("POST", "jobs/{id}/cancel"), ("POST", "retry/{id}"), ("GET", "jobs/{id}")):
+        assert api.ask(method, path, id=str(uuid4()))[0] == 404
+
+
+def test_a_queue_is_paused_resumed_cleared_and_limited(api: Api) -> None:
+    [first, *_] = [api.enqueue() for _ in range(3)]
+    assert api.ask("POST", "{queue}/pause", queue=QUEUE) == (200, {"queue": QUEUE, "paused": True, "changed": True})
+    assert api.ask("POST", "{queue}/pause", queue=QUEUE)[1]["changed"] is False
+    assert bootstrap.store().claim(QUEUE, 1, "w", timedelta(seconds=45)).jobs == ()
+    assert api.ask("POST", "{queue}/resume", queue=QUEUE)[1]["changed"] is True
+    assert api.ask("POST", "{queue}/clear", queue=QUEUE)[0] == 422
+    assert api.ask("POST", "{queue}/clear", query={"confirm": "yes"}, queue=QUEUE)[1]["cancelled"] == 3
+    assert api.get("jobs/{id}", id=first)["state"] == "cancelled"
+    limits = {"rate": {"limit": 5, "windowSeconds": 10}, "concurrency": 2}
+    assert api.ask("PUT", "{queue}/limits", limits, queue=QUEUE)[0] == 200
+    api.enqueue()
+    bootstrap.store().claim(QUEUE, 1, "w", timedelta(seconds=45))
+    shown = api.get("{queue}/limits", queue=QUEUE)
+    assert (shown["rate"], shown["concurrency"]) == ({"limit": 5, "windowSeconds": 10.0}, 2)
+    assert (shown["usedInWindow"], shown["inUse"]) == (1, 1)
+    assert api.ask("PUT", "{queue}/limits", {"rate": {"limit": 0, "windowSeconds": 1}}, queue=QUEUE)[0] == 422
+    assert api.ask("POST", "{queue}/pause", queue="nowhere")[0] == 404
+
+
+def test_dead_letters_are_grouped_reviewed_redriven_and_discarded(api: Api) -> None:
+    for _ in range(4):
+        api.enqueue()
+    dead = [die(f"chat {number} is gone") for number in range(3)]
+    other = die("the mailbox is full")
+    [group, _] = api.get("dead-letter/groups")["groups"]
+    assert (group["pattern"], group["count"], group["unreviewed"]) == ("chat # is gone", 3, 3)
+    listed = api.get("dead-letter", {"pattern": group["pattern"], "queue": QUEUE})["items"]
+    assert [letter["jobId"] for letter in listed] == [str(job) for job in reversed(dead)]
+    status, letter = api.ask("POST", "dead-letter/{id}/review", {"note": "driver left"}, id=str(other))
+    assert (status, letter["reviewNote"], letter["reviewedBy"]) == (200, "driver left", "key 1")
+    assert [one["jobId"] for one in api.get("dead-letter", {"reviewed": "true"})["items"]] == [str(other)]
+    order = {"filter": {"pattern": group["pattern"]}, "limit": 2, "ratePerSecond": 0.1}
+    status, answer = api.ask("POST", "dead-letter/redrive", order)
+    assert status == 200 and len(answer["redriven"]) == 2 and answer["more"] is True and answer["skipped"] == []
+    states = [api.get("jobs/{id}", id=one["jobId"])["state"] for one in answer["redriven"]]
+    assert states == ["ready", "scheduled"]
+    status, answer = api.ask("POST", "dead-letter/redrive", {"ids": [listed[0]["id"], listed[2]["id"]]})
+    assert [len(answer["redriven"]), len(answer["skipped"])] == [1, 1]
+    assert api.ask("POST", "dead-letter/{id}/discard", id=letter["id"])[1]["state"] == "discarded"
+    assert api.ask("POST", "dead-letter/{id}/discard", id=letter["id"])[0] == 409
+    assert api.get("dead-letter", {"status": "open"})["items"] == []
+    bootstrap.store().bury(QUEUE, "<xml>", "it is no JSON", "m1")
+    [message] = api.get("dead-letter", {"status": "open"})["items"]
+    assert (message["jobId"], message["body"]) == (None, "<xml>")
+    assert api.ask("POST", "dead-letter/redrive", {"ids": [message["id"]]})[1]["skipped"]
+    assert api.ask("POST", "dead-letter/{id}/discard", id=message["id"])[1]["discardedBy"] == "key 1"
+
+
+def test_schedules_are_made_changed_run_and_deleted(api: Api) -> None:
+    new = {
+        "name": "daily",
+        "queue": "sync",
+        "cron": "0 6 * * *",
+        "payload": {"resourceType": "emails", "userId": "a@b.c"},
+    }
+    status, made = api.ask("POST", "schedules", new)
+    assert status == 201, made
+    assert api.ask("POST", "schedules", new)[0] == 409
+    status, wrong = api.ask("POST", "schedules", new | {"name": "x", "cron": "nonsense", "queue": "nowhere"})
+    assert status == 422 and {one["field"] for one in wrong["errors"]} == {"cron", "queue"}
+    assert api.ask("PATCH", "schedules/{name}", {"paused": True}, name="daily")[1]["paused"] is True
+    assert api.ask("PATCH", "schedules/{name}", {"cron": "1 6 * * *"}, name="daily")[1]["cron"] == "1 6 * * *"
+    status, receipt = api.ask("POST", "schedules/{name}/run", name="daily")
+    assert status == 202 and api.get("jobs/{id}", id=receipt["id"])["queue"] == "sync"
+    assert [one["name"] for one in api.get("schedules")["items"]] == ["daily"]
+    assert api.ask("DELETE", "schedules/{name}", name="daily") == (204, "")
+    assert api.ask("DELETE", "schedules/{name}", name="daily")[0] == 404
+
+
+def test_alerts_are_listed_and_acknowledged(api: Api, sql: psycopg.Connection) -> None:
+    sql.execute("insert into queue.queue_alerts (alert_key, level, title) values ('a', 'warning', 'A')")
+    [alert] = api.get("alerts", {"status": "open", "level": "warning"})["items"]
+    assert api.ask("POST", "alerts/{id}/acknowledge", id=alert["id"])[1]["acknowledgedBy"] == "key 1"
+    sql.execute("update queue.queue_alerts set resolved_at = now()")
+    assert api.ask("POST", "alerts/{id}/acknowledge", id=alert["id"])[0] == 409
+    assert api.ask("POST", "alerts/{id}/acknowledge", id=str(uuid4()))[0] == 404
+
+
+def test_figures_of_now_and_over_time(api: Api, sql: psycopg.Connection) -> None:
+    api.enqueue()
+    [queue] = [one for one in api.get("stats")["queues"] if one["queue"] == QUEUE]
+    assert (queue["ready"], queue["active"], queue["paused"], queue["countsCapped"]) == (1, 0, False, False)
+    sql.execute(
+        "insert into queue.queue_statistics (queue, bucket_at, completed, processing_seconds)"
+        " values ('teams-outbound', date_bin('5 minutes', now(), '2000-01-01'), 4, 2)"
+    )
+    for span in ("1h", "24h", "7d", "30d"):
+        [bucket] = api.get("metrics", {"timeRange": span})["buckets"]
+        assert (bucket["completed"], bucket["averageSeconds"]) == (4, 0.5)
+    text = api.get("prometheus")
+    assert f'fleet_queue_ready{{queue="{QUEUE}"}} 1' in text.splitlines()
+
+
+@pytest.mark.parametrize("cursor", ["x", "é", "YWJj", "MjAyNg", "a" * 200])
+def test_a_cursor_that_is_none_of_ours_is_named(api: Api, cursor: str) -> None:
+    for path in ("{queue}/jobs", "dead-letter", "alerts", "audit"):
+        status, answer = api.ask("GET", path, query={"cursor": cursor}, queue=QUEUE)
+        assert (status, [one["field"] for one in answer["errors"]]) == (422, ["cursor"])
