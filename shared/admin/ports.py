@@ -17,6 +17,7 @@ from shared.engine.enqueue import Producer
 from shared.engine.job import JobState
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
+from shared.monitoring.statistics import QueueNow, Statistics
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -55,9 +56,9 @@ class Reads(Protocol):
         """The limits with their fill, and `keys`: the fullest."""
         ...
 
-    def stats(self) -> Row: ...
-
-    def buckets(self, queue: str | None, seconds: int, bucket_seconds: int) -> list[Row]: ...
+    def open_alerts(self) -> tuple[datetime, Mapping[str, int]]:
+        """The database's time, and how many are open by level."""
+        ...
 
 
 class Order(Protocol):
@@ -125,6 +126,8 @@ class Admin:
     store: Store
     schedules: Schedules
     delivery_failures: Callable[[UUID], Sequence[Mapping[str, Any]]]
+    statistics: Callable[[], Statistics]
+    overview: Callable[[], Sequence[QueueNow]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -59,10 +60,6 @@ class PostgresReads:
         with self._database.connection() as conn:
             return admin_lists.show_limits(conn, queue)
 
-    def stats(self) -> Row:
+    def open_alerts(self) -> tuple[datetime, Mapping[str, int]]:
         with self._database.connection() as conn:
-            return admin_lists.stats(conn)
-
-    def buckets(self, queue: str | None, seconds: int, bucket_seconds: int) -> list[Row]:
-        with self._database.connection() as conn:
-            return [*admin_lists.buckets(conn, queue, seconds, bucket_seconds)]
+            return admin_lists.open_alerts(conn)

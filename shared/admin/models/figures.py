@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
-
 from shared.admin.models.base import Model, ShortText
 
 
@@ -14,16 +12,31 @@ class TimeRange(StrEnum):
     """How far back."""
 
     HOUR = "1h"
+    QUARTER = "6h"
     DAY = "24h"
     WEEK = "7d"
     MONTH = "30d"
 
 
-class QueueFigures(Model):
-    """A queue now: counts by state, rates a minute over the last five, and the age of the oldest ready job.
+class RecentFigures(Model):
+    """The last five minutes, measured every minute. Rates are a minute's; `failureRate` is the share of attempts."""
 
-    Counts are exact up to 10,000 and say "or more" by `countsCapped`.
-    """
+    at: datetime
+    enqueued: int
+    completed: int
+    failed: int
+    dead: int
+    enqueued_per_minute: float
+    ended_per_minute: float
+    failure_rate: float | None
+    average_seconds: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+class QueueFigures(Model):
+    """A queue now. `retrying` of the scheduled jobs have failed before; `deadLetters` are those that nobody has dealt
+    with; `closed` says why it takes no jobs."""
 
     queue: str
     queue_class: str
@@ -33,20 +46,26 @@ class QueueFigures(Model):
     active: int
     scheduled: int
     waiting: int
-    dead: int
-    counts_capped: bool
-    enqueued_per_minute: float | None
-    completed_per_minute: float | None
-    failure_rate: float | None
+    retrying: int
+    dead_letters: int
     oldest_ready_seconds: float | None
+    recent: RecentFigures | None
+
+
+class OpenAlerts(Model):
+    """How many alerts are open."""
+
+    info: int
+    warning: int
+    critical: int
 
 
 class Stats(Model):
-    """Every queue at one moment."""
+    """Every queue as it was at most two seconds ago."""
 
     at: datetime
     queues: list[QueueFigures]
-    open_alerts: int
+    open_alerts: OpenAlerts
 
 
 class MetricsQuery(Model):
@@ -57,7 +76,8 @@ class MetricsQuery(Model):
 
 
 class Bucket(Model):
-    """A span that begins at `at`. Percentiles are of the time from the start to the end of a job; null: none ended."""
+    """What happened in a queue from `at` on for a step. `failed` are attempts, the others jobs; `failures` the failed
+    ones by error class. Percentiles are of the time from due to ended. Gauges are the highest; null: not measured."""
 
     at: datetime
     queue: str
@@ -65,9 +85,13 @@ class Bucket(Model):
     completed: int
     failed: int
     dead: int
-    ready: int
-    active: int
-    scheduled: int
+    cancelled: int
+    failures: dict[str, int]
+    ready: int | None
+    active: int | None
+    scheduled: int | None
+    waiting: int | None
+    dead_letters: int | None
     oldest_ready_seconds: float | None
     average_seconds: float | None
     p50_seconds: float | None
@@ -76,8 +100,8 @@ class Bucket(Model):
 
 
 class Metrics(Model):
-    """Oldest first, a bucket for each queue and `bucketSeconds` in which something is known."""
+    """Oldest first: a bucket for each queue and step in which something is known."""
 
     time_range: TimeRange
-    bucket_seconds: int = Field(ge=1)
+    step_seconds: float
     buckets: list[Bucket]

@@ -160,16 +160,15 @@ def test_alerts_are_listed_and_acknowledged(api: Api, sql: psycopg.Connection) -
 def test_figures_of_now_and_over_time(api: Api, sql: psycopg.Connection) -> None:
     api.enqueue()
     [queue] = [one for one in api.get("stats")["queues"] if one["queue"] == QUEUE]
-    assert (queue["ready"], queue["active"], queue["paused"], queue["countsCapped"]) == (1, 0, False, False)
-    sql.execute(
-        "insert into queue.queue_statistics (queue, bucket_at, completed, processing_seconds)"
-        " values ('teams-outbound', date_bin('5 minutes', now(), '2000-01-01'), 4, 2)"
-    )
-    for span in ("1h", "24h", "7d", "30d"):
-        [bucket] = api.get("metrics", {"timeRange": span})["buckets"]
-        assert (bucket["completed"], bucket["averageSeconds"]) == (4, 0.5)
-    text = api.get("prometheus")
-    assert f'fleet_queue_ready{{queue="{QUEUE}"}} 1' in text.splitlines()
+    assert (queue["ready"], queue["active"], queue["paused"], queue["queueClass"]) == (1, 0, False, "high")
+    end(Completed())
+    sql.execute("select queue.keep_bucket(date_bin('5 minutes', now(), '2000-01-01'), true)")
+    sql.execute("select queue.keep_hour(date_trunc('hour', now()))")
+    for span in ("1h", "6h", "24h", "7d", "30d"):
+        found = [one for one in api.get("metrics", {"timeRange": span})["buckets"] if one["queue"] == QUEUE]
+        assert sum(one["completed"] for one in found) == 1, span
+    assert api.ask("GET", "metrics", query={"timeRange": "1y"})[0] == 422
+    assert 'fleet_queue_active_jobs{queue="teams-outbound"} 0.0' in api.get("prometheus").splitlines()
 
 
 @pytest.mark.parametrize("cursor", ["x", "é", "YWJj", "MjAyNg", "a" * 200])

@@ -80,7 +80,15 @@ class Bench:
         self.failures: dict[str, list[dict[str, Any]]] = {}
         nothing: Any = Nothing()
         orders: Any = self.orders
-        built["admin"] = Admin(nothing, orders, self.store, nothing, lambda job_id: self.failures.get(str(job_id), []))
+        built["admin"] = Admin(
+            nothing,
+            orders,
+            self.store,
+            nothing,
+            lambda job_id: self.failures.get(str(job_id), []),
+            lambda: nothing,
+            list,
+        )
         built["admin_access"] = AdminAccess(KEY, PREVIOUS, app_service=True)
 
 
