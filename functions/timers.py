@@ -79,6 +79,15 @@ def evaluate_alerts(timer: func.TimerRequest) -> None:
     _take_turn(timer, "alerts", timedelta(minutes=2), bootstrap.alert_watch().run)
 
 
+@bp.function_name("make_reports")
+@bp.timer_trigger(arg_name="timer", schedule="45 */10 * * * *", run_on_startup=False, use_monitor=False)
+def make_reports(timer: func.TimerRequest) -> None:
+    """Makes and sends the report of the day before, at midnight or as soon as its figures are complete."""
+    from shared import bootstrap
+
+    _take_turn(timer, "reports", timedelta(minutes=5), bootstrap.report_timer().run)
+
+
 @bp.function_name("clean_statistics")
 @bp.timer_trigger(arg_name="timer", schedule="0 0 2 * * *", run_on_startup=False, use_monitor=True)
 def clean_statistics(timer: func.TimerRequest) -> None:

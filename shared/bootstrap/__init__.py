@@ -35,7 +35,7 @@ from shared.bootstrap.identity import (
     service_accounts,
     sign_in,
 )
-from shared.bootstrap.monitoring import alert_watch, overview, statistics, thresholds
+from shared.bootstrap.monitoring import alert_watch, overview, report_timer, reports, statistics, thresholds
 from shared.bootstrap.once import built, stop
 from shared.bootstrap.receiving import encryption_certificates, notification_processor
 from shared.bootstrap.services import delivery_failures
@@ -85,6 +85,8 @@ __all__ = [
     "receiver",
     "reconciler",
     "relay",
+    "report_timer",
+    "reports",
     "rescue",
     "reseal",
     "scheduler",

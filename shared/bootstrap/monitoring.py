@@ -10,7 +10,9 @@ from shared.bootstrap.services import operator
 
 if TYPE_CHECKING:
     from shared.monitoring.alerts import AlertWatch
+    from shared.monitoring.report import ReportTimer
     from shared.monitoring.statistics import Overview
+    from shared.postgres.reports import PostgresReports
     from shared.postgres.statistics import PostgresStatistics
     from shared.postgres.thresholds import PostgresThresholds
 
@@ -45,3 +47,18 @@ def alert_watch() -> AlertWatch:
     from shared.postgres.alert_board import PostgresAlertBoards
 
     return AlertWatch(PostgresAlertBoards(database()), producer(), Notices(operator()).jobs)
+
+
+@once
+def reports() -> PostgresReports:
+    from shared.postgres.reports import PostgresReports
+
+    return PostgresReports(database())
+
+
+@once
+def report_timer() -> ReportTimer:
+    """What makes and sends the daily reports."""
+    from shared.monitoring.report import ReportTimer
+
+    return ReportTimer(reports(), producer(), operator())

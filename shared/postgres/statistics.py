@@ -106,11 +106,11 @@ class PostgresStatistics:
             now = self._now(conn)
             # Steps begin at whole steps, so that a chart does not shift under the eye; the last one is under way.
             until = _floor(now, span.step) + span.step
-            return _activities(conn, until - span.length, until, span.step, span.by_hour, queue)
+            return activities(conn, until - span.length, until, span.step, span.by_hour, queue)
 
     def between(self, since: datetime, until: datetime) -> list[Activity]:
         with self._database.connection() as conn:
-            return _activities(conn, since, until, until - since, True, None)
+            return activities(conn, since, until, until - since, True, None)
 
     def timers(self) -> list[TimerRun]:
         with self._database.connection() as conn:
@@ -146,9 +146,10 @@ def delete_in_batches(database: Database, statement: str, *arguments: Any) -> No
                 return
 
 
-def _activities(
+def activities(
     conn: psycopg.Connection, since: datetime, until: datetime, step: timedelta, by_hour: bool, queue: str | None
 ) -> list[Activity]:
+    """Kept figures by queue and step, in the transaction of `conn`."""
     with conn.cursor(row_factory=namedtuple_row) as cursor:
         rows: Sequence[Any] = cursor.execute(
             "select * from queue.statistics_of(%s, %s, %s, %s, %s) order by queue, step_at",

@@ -22,6 +22,7 @@ TIMERS = [
     (timers.maintain_partitions, "partitions", "maintain", "partitions"),
     (timers.keep_statistics, "statistics", "keep", "statistics"),
     (timers.evaluate_alerts, "alert_watch", "run", "alerts"),
+    (timers.make_reports, "report_timer", "run", "reports"),
     (timers.clean_statistics, "statistics", "forget", "clean-up"),
     (timers.sweep_poison_queues, "poison_sweep", "run", "poison-sweep"),
     (timers.keep_subscriptions, "upkeep_timer", "run", "subscriptions"),
