@@ -17,65 +17,30 @@ KEEP_DAYS = 30
 #: Rows that one transaction deletes, where there are no partitions to drop.
 BATCH = 5000
 
-_LIVES = """
-        exists (select from queue.job j where j.id = job_id)
-        or exists (select from queue.later l where l.id = job_id)
-        or exists (select from queue.waiting w where w.id = job_id)
-"""
-_OLD_KEYS = f"""
-    delete from queue.idempotency i using (
-        select queue, key from queue.idempotency
-         where created_at < (select clock_timestamp()) - make_interval(days => %s) and not ({_LIVES})
-         limit %s) old
-     where i.queue = old.queue and i.key = old.key
-"""  # noqa: S608 - constants
-_OLD_UNIQUE_KEYS = f"""
-    delete from queue.uniqueness u using (
-        select queue, kind, key from queue.uniqueness
-         where first_at < (select clock_timestamp()) - make_interval(days => %s)
-           and (until is null or until < (select clock_timestamp())) and not ({_LIVES})
-         limit %s) old
-     where u.queue = old.queue and u.kind = old.kind and u.key = old.key
-"""  # noqa: S608 - constants
-_OLD_BATCHES = """
-    delete from queue.batch b using (
-        select id from queue.batch
-         where finished_at < (select clock_timestamp()) - make_interval(days => %s)
-         limit %s) old
-     where b.id = old.id
-"""
-_OLD_EVENTS = """
-    delete from queue.webhook_events e using (
-        select dedupe_key from queue.webhook_events
-         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
-         limit %s) old
-     where e.dedupe_key = old.dedupe_key
-"""
-_OLD_OUTGOING_EVENTS = """
-    delete from queue.outgoing_events e using (
-        select position from queue.outgoing_events
-         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
-         limit %s) old
-     where e.position = old.position
-"""
-_OLD_ROUNDS = """
-    delete from queue.sync_history h using (
-        select id from queue.sync_history
-         where finished_at < (select clock_timestamp()) - make_interval(days => %s)
-           and not exists (select from queue.delta_links d where d.round_id = id)
-         limit %s) old
-     where h.id = old.id
-"""
-_OLD_FAILURES = """
-    delete from queue.delivery_failures f using (
-        select id from queue.delivery_failures
-         where recorded_at < (select clock_timestamp()) - make_interval(days => %s)
-         limit %s) old
-     where f.id = old.id
-"""
+_LIVES = """(
+    exists (select from queue.job j where j.id = job_id)
+    or exists (select from queue.later l where l.id = job_id)
+    or exists (select from queue.waiting w where w.id = job_id))"""
+
+
+def _forget(table: str, time: str, unless: str = "false") -> str:
+    """Deletes up to BATCH rows whose time is longer ago than some days; takes the days and the batch."""
+    return f"""
+    delete from queue.{table} where ctid = any(array(
+        select ctid from queue.{table}
+         where {time} < (select clock_timestamp()) - make_interval(days => %s) and not ({unless})
+         limit %s))"""  # noqa: S608 - constants
+
+
 _OLD_ROWS = (
-    _OLD_KEYS, _OLD_UNIQUE_KEYS, _OLD_BATCHES, _OLD_EVENTS, _OLD_OUTGOING_EVENTS, _OLD_ROUNDS, _OLD_FAILURES,
-)  # fmt: skip
+    _forget("idempotency", "created_at", _LIVES),
+    _forget("uniqueness", "first_at", f"{_LIVES} or coalesce(until >= (select clock_timestamp()), false)"),
+    _forget("batch", "finished_at"),
+    _forget("webhook_events", "recorded_at"),
+    _forget("outgoing_events", "recorded_at"),
+    _forget("sync_history", "finished_at", "exists (select from queue.delta_links d where d.round_id = id)"),
+    _forget("delivery_failures", "recorded_at"),
+)
 
 
 class Partitions:
