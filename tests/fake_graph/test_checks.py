@@ -77,13 +77,18 @@ def test_a_draft_is_checked_against_microsofts_type(graph: FakeGraph, app: Clien
     assert graph.mailbox(DISPATCH) == []
 
 
+def test_parameters_of_actions_may_be_written_in_any_case(app: Client) -> None:
+    body = {"Message": {"toRecipients": TO}, "SaveToSentItems": False}
+    assert app.post(f"/users/{DISPATCH}/sendMail", body).status_code == 202
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {},
         {"message": {"subject": "x"}},
         {"message": {"toRecipients": TO}, "saveToSentItems": "false"},
-        {"Message": {"toRecipients": TO}},
+        {"Message": {"toRecipients": "alex.driver@fleet.example"}},
         {"message": {"toRecipients": TO}, "sendLater": True},
     ],
 )

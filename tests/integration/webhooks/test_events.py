@@ -114,6 +114,7 @@ def test_all_kinds_of_items_are_recorded_with_what_became_of_them(database_url: 
     items = [
         mail(1, tenantId="t1"),
         mail(2, resource="users/u1/events/7"),
+        mail(4, resource="users/u1/photo"),
         {"subscriptionId": "s1", "lifecycleEvent": "missed"},
         mail(3, resource="chats('19:x@thread.v2')/messages('17')", note="a\x00b\ud83d"),
         {"subscriptionId": "s1"},
@@ -122,10 +123,11 @@ def test_all_kinds_of_items_are_recorded_with_what_became_of_them(database_url: 
     database.close()
     rows = sql.execute(
         "select kind, change_type, outcome, tenant_id, job_id is not null, received_at = %s from queue.webhook_events"
-        " order by kind, outcome, resource",
+        " order by kind, outcome, tenant_id nulls first, resource",
         (AT,),
     ).fetchall()
     assert rows == [
+        ("change", "created", "enqueued", None, True, True),
         ("change", "created", "enqueued", None, True, True),
         ("change", "created", "enqueued", "t1", True, True),
         ("change", "created", "ignored", None, False, True),
@@ -135,6 +137,7 @@ def test_all_kinds_of_items_are_recorded_with_what_became_of_them(database_url: 
     assert {queue for queue, _, _ in transport.sent} == {
         "outlook-inbound",
         "teams-inbound",
+        "sync",
         "subscriptions",
         "dead-letter",
     }
