@@ -9,6 +9,7 @@ import azure.functions as func
 
 from functions.apart import run_apart
 from functions.problem import HEADERS, METHODS, problem
+from shared import tracing
 from shared.admin.routes import PATHS, hidden_paths
 from shared.handlers.registry import QUEUES
 
@@ -32,7 +33,8 @@ def serve(path: str, req: func.HttpRequest, given: Mapping[str, str] | None = No
         body=req.get_body(),
     )
     try:
-        reply = answer(PATHS[path], request, bootstrap.admin_access, bootstrap.admin)
+        with tracing.request(req.headers.get("traceparent"), f"{req.method} /api/queue/{path}"):
+            reply = answer(PATHS[path], request, bootstrap.admin_access, bootstrap.admin)
     except RefusalError as error:
         return problem(error.status, str(error), error.problems, error.headers)
     return func.HttpResponse(

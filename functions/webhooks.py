@@ -12,6 +12,7 @@ import azure.functions as func
 
 from functions.apart import run_apart
 from functions.problem import HEADERS, METHODS, answer, problem, wrong_method
+from shared import tracing
 from shared.engine.errors import TransportUnavailableError
 from shared.settings_errors import SettingsError
 
@@ -70,7 +71,8 @@ def _deliver(req: func.HttpRequest, until: float) -> func.HttpResponse:
     if len(body) > LARGEST_DELIVERY_BYTES:
         return problem(413, f"a delivery has at most {LARGEST_DELIVERY_BYTES:,} bytes")
     try:
-        bootstrap.intake().take(body, until)
+        with tracing.request(req.headers.get("traceparent"), "POST /api/webhooks/graph"):
+            bootstrap.intake().take(body, until)
     except DeliveryError as error:
         return problem(400, str(error))
     except TransportUnavailableError as error:

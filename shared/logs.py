@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line, and in none of them a secret or a person's address, whoever logs."""
+"""Structured logs: one JSON object a line, and in none of them a secret or a person's address, whoever logs.
+
+A line that is written while a job runs says which one, also where the code that logs knows of no job.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import re
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
+
+from shared import tracing
 
 HIDDEN = "***"
 #: A shorter value would blot out ordinary words.
@@ -49,6 +54,9 @@ class Redaction(logging.Filter):
         return _NAMED.sub(rf"\1\2{HIDDEN}", text)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        for name, fact in tracing.facts().items():
+            if name not in vars(record):
+                setattr(record, name, fact)
         record.msg, record.args = self.clean(record.getMessage()), None
         for name, value in vars(record).items():
             if name not in _STANDARD and not isinstance(value, int | float | bool | None):

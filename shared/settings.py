@@ -6,7 +6,7 @@ A group is read on first use, by bootstrap only, so that a missing Graph secret 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
@@ -244,6 +244,16 @@ class OperatorSettings(Group):
         return self
 
 
+class TelemetrySettings(Group):
+    """Where spans go."""
+
+    exporter: Literal["off", "otlp", "azure-monitor"] = Field(
+        "off",
+        alias="TELEMETRY",
+        description="off, otlp or azure-monitor: what exports spans (docs/how-to/trace.md); default off",
+    )
+
+
 GROUPS: tuple[type[Group], ...] = (
     DatabaseSettings,
     StorageSettings,
@@ -258,6 +268,7 @@ GROUPS: tuple[type[Group], ...] = (
     EncryptionSettings,
     OperatorSettings,
     NotificationSettings,
+    TelemetrySettings,
 )
 G = TypeVar("G", bound=Group)
 

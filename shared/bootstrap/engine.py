@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from shared.bootstrap.once import built, load_settings, lock, once
+from shared.bootstrap.telemetry import telemetry
 from shared.engine.errors import ParkedError, StoreUnavailableError
 from shared.settings_errors import SettingsError
 
@@ -116,6 +117,7 @@ def blobs() -> StorageBlobs:
 @once
 def producer() -> Producer:
     """What the fleet application in Python enqueues with."""
+    telemetry()
     return producer_on(store(), queues())
 
 

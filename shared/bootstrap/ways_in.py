@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.bootstrap.engine import database, key_ring, missing_keys, queues, receiver
 from shared.bootstrap.once import load_settings, once
+from shared.bootstrap.telemetry import telemetry
 from shared.engine.errors import Problem, StoreUnavailableError
 from shared.settings_errors import SettingsError
 
@@ -31,6 +32,7 @@ def client_states() -> ClientStates:
 def intake() -> Intake:
     from shared.handlers.intake import Intake
 
+    telemetry()
     states = client_states()
     return Intake(queues(), states)
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from shared import tracing
 from shared.engine.errors import (
     PayloadError,
     Problem,
@@ -136,13 +137,14 @@ class Producer:
 
     def enqueue_many(self, jobs: Sequence[NewJob], conn: Any = None) -> list[Enqueued]:
         """Store all or none, in order, in one statement; see `enqueue`."""
-        checked = [self.validate(job) for job in jobs]
-        if not checked:
-            return []
-        enqueued = self._store.enqueue(checked, conn)
-        if conn is None:
-            self.wake_for(checked, enqueued)
-        return enqueued
+        with tracing.span("enqueue", "producer"):
+            checked = [self.validate(job) for job in jobs]
+            if not checked:
+                return []
+            enqueued = self._store.enqueue(checked, conn)
+            if conn is None:
+                self.wake_for(checked, enqueued)
+            return enqueued
 
     def enqueue_batch(self, jobs: Sequence[NewJob], callback: NewJob | None = None) -> tuple[UUID, list[Enqueued]]:
         """Store jobs as one batch, all or none; returns the batch's id and an answer for each job.
@@ -223,8 +225,11 @@ class Producer:
         if problems:
             raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems)
         self._parse(job.queue, _payload_text(job.payload))
-        limit_key = spec.limit_key.of(job.payload) if job.limit_key is None and spec.limit_key is not None else None
-        return job if limit_key is None else replace(job, limit_key=limit_key)
+        if job.limit_key is None and spec.limit_key is not None and (key := spec.limit_key.of(job.payload)) is not None:
+            job = replace(job, limit_key=key)
+        if job.correlation_id is None and (correlation_id := tracing.correlation_id()) is not None:
+            job = replace(job, correlation_id=correlation_id)
+        return job
 
     def redrive(self, job_id: UUID, by: str) -> Enqueued | None:
         """Run a dead job again as a new one; None when there is no dead letter of it left to redrive."""

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from random import Random
 
+from shared import tracing
 from shared.engine.backoff import JITTER, asked_pause, decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
@@ -202,6 +203,14 @@ class Worker:
 
     def _run_one(self, job: Job, context: Context, settings: QueueSettings) -> Outcome | None:
         """One attempt; None when the lease was lost, so that there is nothing left to settle."""
+        with tracing.attempt(str(job.id), job.queue, job.attempt, job.correlation_id) as span:
+            outcome = self._attempt(job, context, settings)
+            span.set("fleet_queue.outcome", type(outcome).__name__.lower() if outcome is not None else "lost")
+            if isinstance(outcome, Retry | Dead):
+                span.set("error.type", outcome.failure.error_class.value)
+        return outcome
+
+    def _attempt(self, job: Job, context: Context, settings: QueueSettings) -> Outcome | None:
         started = self._monotonic()
         outcome: Outcome
         try:
@@ -235,6 +244,8 @@ class Worker:
             to_json(outcome.result)
             for follow_up in outcome.follow_ups:
                 self._validate_follow_up(follow_up)
+            if outcome.follow_ups and job.correlation_id is not None:
+                outcome = replace(outcome, follow_ups=tuple(_correlated(one, job) for one in outcome.follow_ups))
         return outcome
 
     def _put_off(self, job: Job, unreadable: Unreadable) -> Deferred:
@@ -257,6 +268,11 @@ class Worker:
             self._producer.validate(follow_up)
         except EnqueueError as error:
             raise JobError(f"the handler asked for a follow-up that cannot be stored: {error}") from error
+
+
+def _correlated(follow_up: NewJob, job: Job) -> NewJob:
+    """What follows from a job is told by the same correlation id, unless it has one of its own."""
+    return follow_up if follow_up.correlation_id is not None else replace(follow_up, correlation_id=job.correlation_id)
 
 
 def _ids(job: Job) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 import requests
 import urllib3.exceptions
 
+from shared import tracing
 from shared.graph.errors import AnswerLost, GraphCall, GraphError, GraphFailure, GraphTimeout, GraphUnreachable
 from shared.graph.retry_after import retry_after
 from shared.http_session import HttpSession
@@ -47,12 +48,16 @@ def exchange(
     calls = _calls.get()
     if calls is not None:
         calls.append(call)
-    try:
-        response = session.request(call.method, url, data=body, headers=dict(headers))
-    except requests.RequestException as error:
-        raise _failure(error, call) from error
-    call.status = response.status_code
-    call.request_id = response.headers.get("request-id")
+    with tracing.span(f"{call.method} {call.template}", "client") as span:
+        try:
+            response = session.request(call.method, url, data=body, headers={**headers, **tracing.headers()})
+        except requests.RequestException as error:
+            raise _failure(error, call) from error
+        call.status = response.status_code
+        call.request_id = response.headers.get("request-id")
+        span.set("http.request.method", call.method)
+        span.set("http.response.status_code", call.status)
+        span.set("fleet_queue.client_request_id", call.client_request_id)
     return response
 
 

@@ -97,10 +97,12 @@ def item_text(item: dict[str, Any], room: int = LARGEST_MESSAGE_BYTES) -> str | 
     return text if text is not None and len(text) <= room else None
 
 
-def pack(items: Sequence[dict[str, Any]], received_at: str, tokens: Sequence[str] = ()) -> tuple[list[str], int]:
+def pack(
+    items: Sequence[dict[str, Any]], received_at: str, tokens: Sequence[str] = (), traceparent: str | None = None
+) -> tuple[list[str], int]:
     """Messages for the `webhooks` queue, as few as fit, in order; and how many items could not be packed.
 
-    A message is {"notifications": [item…], "receivedAt": …, "validationTokens": […]} in ASCII, at most
+    A message is {"notifications": [item…], "receivedAt": …, "traceparent"?, "validationTokens": […]} in ASCII, at most
     LARGEST_MESSAGE_BYTES long. Every message carries the tokens of its delivery. Tokens that would take too much of
     it are left out, and with them all encryptedContent: what nobody vouches for is fetched instead.
     """
@@ -109,6 +111,7 @@ def pack(items: Sequence[dict[str, Any]], received_at: str, tokens: Sequence[str
         items = [{name: value for name, value in item.items() if name != "encryptedContent"} for item in items]
         tokens = ()
     head, tail = '{"notifications":[', f'],"receivedAt":{json.dumps(received_at)}'
+    tail += f',"traceparent":{json.dumps(traceparent)}' if traceparent else ""
     tail += f',"validationTokens":{vouchers}}}' if tokens else "}"
     room = LARGEST_MESSAGE_BYTES - len(head) - len(tail)
     texts = [text for item in items if (text := item_text(item, room)) is not None]

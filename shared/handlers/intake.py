@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shared import tracing
 from shared.engine.errors import FleetQueueError, TransportUnavailableError
 from shared.engine.ports import Transport
 from shared.graph.notifications import ClientStates, pack, read_delivery
@@ -64,7 +65,7 @@ class Intake:
         items = delivery.items
         objects = [item for item in items if isinstance(item, dict)]
         genuine = [item for item in objects if self._states.is_ours(item.get("clientState"))]
-        messages, unpacked = pack(genuine, self._now().isoformat(), delivery.tokens)
+        messages, unpacked = pack(genuine, self._now().isoformat(), delivery.tokens, tracing.correlation_id())
         taken = Taken(
             queued=len(genuine) - unpacked,
             forged=len(objects) - len(genuine),

@@ -12,7 +12,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -20,6 +20,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from shared import tracing
 from shared.engine.enqueue import Producer
 from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessageError
 from shared.engine.job import NewJob
@@ -49,6 +50,7 @@ class NotificationBatch(BaseModel):
     notifications: list[Any]
     received_at: AwareDatetime | None = None
     validation_tokens: list[str] = Field(default_factory=list, repr=False)
+    traceparent: str | None = None
 
     @property
     def is_rich(self) -> bool:
@@ -124,6 +126,10 @@ class NotificationProcessor:
             batch = NotificationBatch.model_validate(body)
         except ValidationError as error:
             raise UnreadableMessageError(f"the body is no batch of notifications: {_reasons(error)}") from None
+        with tracing.request(batch.traceparent, "process notifications"):
+            self._process(batch, message_id)
+
+    def _process(self, batch: NotificationBatch, message_id: str) -> None:
         if batch.is_rich:
             try:
                 self._rich.check(batch.validation_tokens, batch.received_at)
@@ -206,6 +212,8 @@ class NotificationProcessor:
             key = lifecycle_key(item, received_at)
             job = lifecycle_job(subscription, lifecycle, key)
         if job is not None:
+            # The trace of the delivery goes on, where it came with one.
+            job = replace(job, correlation_id=tracing.correlation_id() or job.correlation_id)
             outcome, job = "enqueued", self._producer.validate(job)
         return Event(
             dedupe_key=key,
