@@ -1,12 +1,16 @@
-"""What the routes of alerts do."""
+"""What the routes of alerts and of their thresholds do."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from shared.admin.cursor import Place, cut, read_cursor
-from shared.admin.errors import RefusalError, not_found
+from shared.admin.errors import RefusalError, not_found, wrong_field
 from shared.admin.jobs import read_id
-from shared.admin.models.alerts import Alert, AlertPage
+from shared.admin.models.alerts import Alert, AlertPage, Threshold, ThresholdChange, Thresholds
 from shared.admin.ports import Call, Order, Row
+from shared.monitoring.rules import RULES, SetThreshold, ThresholdError
+from shared.monitoring.rules import Threshold as Values
 
 UNKNOWN = "alert with this id"
 
@@ -34,3 +38,57 @@ def acknowledge(call: Call) -> Alert:
         return order.alert(alert_id) or before
 
     return Alert.model_validate(call.order(order))
+
+
+def thresholds(call: Call) -> Thresholds:
+    """The rules' own, for all and for single scopes, and in their place what somebody set."""
+    given = {(one.rule, one.scope): one for one in call.admin.thresholds().list()}
+    own = {(rule.name, scope): values for rule in RULES.values() for scope, values in _own(rule.name).items()}
+    places = sorted({*own, *given}, key=lambda place: ([*RULES].index(place[0]) if place[0] in RULES else 99, place))
+    return Thresholds(items=[_shown(*place, given.get(place), own.get(place)) for place in places])
+
+
+def change_thresholds(call: Call) -> Thresholds:
+    def order(order: Order) -> None:
+        before = {(one.rule, one.scope): one.threshold for one in order.thresholds.list()}
+        for number, change in enumerate(call.body.items):
+            _set(order, call.who.name, number, change)
+            told = _told(before.get((change.rule, change.scope)))
+            after = None if change.reset else {"warning": change.warning, "critical": change.critical}
+            order.record("threshold.change", f"threshold:{change.rule}:{change.scope}", told, after)
+
+    call.order(order)
+    return thresholds(call)
+
+
+def _set(order: Order, by: str, number: int, change: ThresholdChange) -> None:
+    try:
+        if change.reset:
+            order.thresholds.reset(change.rule, change.scope)
+        else:
+            order.thresholds.set(change.rule, change.scope, Values(change.warning, change.critical), by)
+    except ThresholdError as error:
+        raise wrong_field(f"items.{number}.{error.field}", str(error).removeprefix(f"{error.field}: ")) from error
+
+
+def _own(rule: str) -> dict[str, Values]:
+    return {"": RULES[rule].threshold, **RULES[rule].scopes}
+
+
+def _shown(rule: str, scope: str, given: SetThreshold | None, own: Values | None) -> Threshold:
+    values = given.threshold if given else own or Values(None, None)
+    declared = RULES.get(rule)
+    return Threshold(
+        rule=rule,
+        scope=scope,
+        warning=values.warning,
+        critical=values.critical,
+        unit=declared.unit if declared else "",
+        remedy=declared.remedy if declared else "the rule is no longer declared",
+        changed_at=given.changed_at if given else None,
+        changed_by=given.changed_by if given else None,
+    )
+
+
+def _told(values: Values | None) -> dict[str, Any] | None:
+    return {"warning": values.warning, "critical": values.critical} if values is not None else None

@@ -12,6 +12,7 @@ from shared.access import KEY_HEADER
 from shared.admin.dispatch import load_model
 from shared.admin.models.documents import Problem
 from shared.admin.routes import JSON, ROUTES, TEXT, Route
+from shared.handlers.registry import QUEUES
 
 VERSION = "1.0.0"
 BASE = "/api/queue"
@@ -108,7 +109,8 @@ def _answer(route: Route, schemas: Schemas) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    schema = {"type": "string", "enum": [*QUEUES]} if name == "queue" else {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:

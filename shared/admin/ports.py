@@ -17,6 +17,7 @@ from shared.engine.enqueue import Producer
 from shared.engine.job import JobState
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
+from shared.monitoring.rules import Thresholds
 from shared.monitoring.statistics import QueueNow, Statistics
 
 T = TypeVar("T")
@@ -52,6 +53,12 @@ class Reads(Protocol):
 
     def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
 
+    def subscriptions(self, status: str | None, after: Place | None, limit: int) -> list[Row]: ...
+
+    def subscription_counts(self) -> Row: ...
+
+    def syncs(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
     def limits(self, queue: str) -> Row:
         """The limits with their fill, and `keys`: the fullest."""
         ...
@@ -75,6 +82,9 @@ class Order(Protocol):
 
     @property
     def schedules(self) -> Schedules: ...
+
+    @property
+    def thresholds(self) -> Thresholds: ...
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -124,10 +134,11 @@ class Admin:
     reads: Reads
     orders: Orders
     store: Store
-    schedules: Schedules
+    schedules: Callable[[], Schedules]
     delivery_failures: Callable[[UUID], Sequence[Mapping[str, Any]]]
     statistics: Callable[[], Statistics]
     overview: Callable[[], Sequence[QueueNow]]
+    thresholds: Callable[[], Thresholds]
 
 
 @dataclass(frozen=True, slots=True)

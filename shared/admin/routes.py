@@ -122,6 +122,15 @@ ROUTES: tuple[Route, ...] = (
           query="alerts:AlertsQuery"),
     Route("POST", "alerts/{id}/acknowledge", "acknowledgeAlert", "Say that somebody looks after it", OPERATOR,
           "alerts:acknowledge", "alerts:Alert", also=(409,)),
+    Route("GET", "thresholds", "showThresholds", "What alerts are raised at", READER, "alerts:thresholds",
+          "alerts:Thresholds"),
+    Route("PUT", "thresholds", "changeThresholds", "Raise alerts at other values", ADMIN, "alerts:change_thresholds",
+          "alerts:Thresholds", body="alerts:ThresholdsChange"),
+    # Microsoft 365
+    Route("GET", "subscriptions", "listSubscriptions", "What is watched, and how its subscription is", READER,
+          "graph:list_subscriptions", "graph:SubscriptionPage", query="graph:SubscriptionsQuery"),
+    Route("GET", "syncs", "listSyncs", "Runs of syncs, newest first", READER, "graph:list_syncs", "graph:SyncPage",
+          query="graph:SyncsQuery"),
     # audit
     Route("GET", "audit", "listAudit", "Who changed what, newest first", READER, "audit:list_audit",
           "audit:AuditPage", query="audit:AuditQuery"),

@@ -14,7 +14,7 @@ UNKNOWN = "schedule of this name"
 
 
 def list_schedules(call: Call) -> Schedules:
-    return Schedules(items=[_shown(call, one) for one in call.admin.schedules.list()])
+    return Schedules(items=[_shown(call, one) for one in call.admin.schedules().list()])
 
 
 def create(call: Call) -> Schedule:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.bootstrap.engine import database, producer_on, queues, schedules, sealer, store
-from shared.bootstrap.monitoring import overview, statistics
+from shared.bootstrap.monitoring import overview, statistics, thresholds
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.services import delivery_failures
 from shared.settings_errors import SettingsError
@@ -29,10 +29,11 @@ def admin() -> Admin:
         reads=PostgresReads(database()),
         orders=PostgresOrders(database(), sealer(), queues, producer_on),
         store=store(),
-        schedules=schedules(),
+        schedules=schedules,
         delivery_failures=_failures_of,
         statistics=statistics,
         overview=lambda: overview().queues(),
+        thresholds=thresholds,
     )
 
 

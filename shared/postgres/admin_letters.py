@@ -7,10 +7,10 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 
 from shared.admin.cursor import Place
 from shared.postgres.admin_jobs import END
+from shared.postgres.admin_lists import rows
 
 COLUMNS: LiteralString = (
     "d.id, d.job_id, d.queue, case when d.redriven_at is not null then 'redriven' when d.discarded_at is not null then"
@@ -60,13 +60,13 @@ def list_letters(
         f"select {COLUMNS} from queue.dead_letter_queue d where {where}"  # noqa: S608 - of constants
         " order by d.died_at desc, d.id desc limit %(limit)s"
     )
-    return _rows(conn, statement, values)
+    return rows(conn, statement, values)
 
 
 def letter(conn: psycopg.Connection, letter_id: UUID, *, lock: bool = False) -> dict[str, Any] | None:
     """By its own id or by its job's."""
     statement = f"select {COLUMNS} from queue.dead_letter_queue d where d.id = %(id)s or d.job_id = %(id)s"  # noqa: S608
-    found = _rows(conn, statement + (" for update" if lock else ""), {"id": letter_id})
+    found = rows(conn, statement + (" for update" if lock else ""), {"id": letter_id})
     return found[0] if found else None
 
 
@@ -74,7 +74,7 @@ def groups(
     conn: psycopg.Connection, queue: str | None, reviewed: bool | None, most: int
 ) -> tuple[list[dict[str, Any]], int]:
     filters = {"queue": queue, "reviewed": reviewed, "status": "open"}
-    found = _rows(conn, _GROUPS.format(where=_where(filters)), {**filters, "most": most})
+    found = rows(conn, _GROUPS.format(where=_where(filters)), {**filters, "most": most})
     counted = int(found[0]["counted"]) if found else 0
     return [{name: value for name, value in row.items() if name != "counted"} for row in found], counted
 
@@ -86,7 +86,7 @@ def open_letters(conn: psycopg.Connection, filters: Mapping[str, Any], limit: in
         f"select d.id, d.job_id from queue.dead_letter_queue d where {where} and d.job_id is not null"  # noqa: S608
         " order by d.died_at, d.id limit %(limit)s"
     )
-    return _rows(conn, statement, {**filters, "limit": limit})
+    return rows(conn, statement, {**filters, "limit": limit})
 
 
 def _where(filters: Mapping[str, Any]) -> str:
@@ -96,8 +96,3 @@ def _where(filters: Mapping[str, Any]) -> str:
     if (reviewed := filters.get("reviewed")) is not None:
         found.append(_REVIEWED[reviewed])
     return " and ".join(found) or "true"
-
-
-def _rows(conn: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    with conn.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement.encode(), values).fetchall()

@@ -54,7 +54,7 @@ def list_alerts(
         f" where {' and '.join([*where, '(a.opened_at, a.id) < (%(at)s, %(id)s)'])}"
         " order by a.opened_at desc, a.id desc limit %(limit)s"
     )
-    return _rows(conn, statement, {**filters, **_place(after, limit)})
+    return rows(conn, statement, {**filters, **place_values(after, limit)})
 
 
 def list_audit(
@@ -66,30 +66,30 @@ def list_audit(
         f"select {_AUDIT} from queue.audit_log"  # noqa: S608 - of constants
         f" where {' and '.join([*where, '(at, id) < (%(at)s, %(id)s)'])} order by at desc, id desc limit %(limit)s"
     )
-    return _rows(conn, statement, {**filters, **_place(after, limit)})
+    return rows(conn, statement, {**filters, **place_values(after, limit)})
 
 
 def show_limits(conn: psycopg.Connection, queue: str) -> dict[str, Any]:
     """The columns of queue_settings, how full they are, and `keys`."""
-    [found] = _rows(conn, _LIMITS, {"queue": queue})
+    [found] = rows(conn, _LIMITS, {"queue": queue})
     scope = found.pop("key_scope")
     keyed = {"limit": found["key_rate_limit"], "seconds": found["key_rate_seconds"], "scope": scope}
-    return found | {"keys": _rows(conn, _KEYS, keyed | {"most": KEYS_SHOWN}) if scope else []}
+    return found | {"keys": rows(conn, _KEYS, keyed | {"most": KEYS_SHOWN}) if scope else []}
 
 
 def open_alerts(conn: psycopg.Connection) -> tuple[datetime, dict[str, int]]:
     """The time, and how many are open by level."""
-    rows = conn.execute("select level, count(*) from queue.queue_alerts where resolved_at is null group by level")
-    counts: dict[str, int] = dict(rows.fetchall())
-    [found] = _rows(conn, "select clock_timestamp() as now", {})
-    return found["now"], counts
+    found = conn.execute("select level, count(*) from queue.queue_alerts where resolved_at is null group by level")
+    counts: dict[str, int] = dict(found.fetchall())
+    [clock] = rows(conn, "select clock_timestamp() as now", {})
+    return clock["now"], counts
 
 
-def _place(after: Place | None, limit: int) -> dict[str, Any]:
+def place_values(after: Place | None, limit: int) -> dict[str, Any]:
     place = after or END
     return {"at": place.at, "id": place.id, "limit": limit + 1}
 
 
-def _rows(conn: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows(conn: psycopg.Connection, statement: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement.encode(), values).fetchall()

@@ -22,12 +22,14 @@ from shared.engine.errors import StoreUnavailableError, TransportUnavailableErro
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import Limits, Store, Transport
 from shared.engine.schedules import Schedules
+from shared.monitoring.rules import Thresholds
 from shared.postgres import admin_letters
 from shared.postgres.admin_lists import ALERT
 from shared.postgres.pool import Database
 from shared.postgres.schedules import PostgresSchedules
 from shared.postgres.sealer import Sealer
 from shared.postgres.store import CONFLICT_TRIES, PostgresStore
+from shared.postgres.thresholds import PostgresThresholds
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -95,6 +97,7 @@ class PostgresOrder:
         store: Store,
         producer: Producer,
         schedules: Schedules,
+        thresholds: Thresholds,
     ) -> None:
         self._conn = conn
         self._who = who
@@ -102,6 +105,7 @@ class PostgresOrder:
         self.store = store
         self.producer = producer
         self.schedules = schedules
+        self.thresholds = thresholds
         self.control = Control(store, producer)
 
     def now(self) -> datetime:
@@ -207,7 +211,8 @@ class PostgresOrders:
         store = PostgresStore(bound, self._sealer)
         producer = self._produce(store, wake_ups)
         schedules = Schedules(PostgresSchedules(bound, self._sealer), producer)
-        return PostgresOrder(conn, who, correlation_id, store, producer, schedules)
+        thresholds = PostgresThresholds(bound)
+        return PostgresOrder(conn, who, correlation_id, store, producer, schedules, thresholds)
 
     def _make_way(self) -> None:
         with self._database.connection() as conn:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.admin.cursor import Place
 from shared.engine.job import JobState
-from shared.postgres import admin_jobs, admin_letters, admin_lists
+from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
 from shared.postgres.pool import Database
 
 Row = Mapping[str, Any]
@@ -55,6 +55,18 @@ class PostgresReads:
     def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:
             return [*admin_lists.list_audit(conn, filters, after, limit)]
+
+    def subscriptions(self, status: str | None, after: Place | None, limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_graph.list_subscriptions(conn, status, after, limit)]
+
+    def subscription_counts(self) -> Row:
+        with self._database.connection() as conn:
+            return admin_graph.subscription_counts(conn)
+
+    def syncs(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
+        with self._database.connection() as conn:
+            return [*admin_graph.list_syncs(conn, filters, after, limit)]
 
     def limits(self, queue: str) -> Row:
         with self._database.connection() as conn:

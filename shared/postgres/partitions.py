@@ -40,6 +40,8 @@ _OLD_ROWS = (
     _forget("outgoing_events", "recorded_at"),
     _forget("sync_history", "finished_at", "exists (select from queue.delta_links d where d.round_id = id)"),
     _forget("delivery_failures", "recorded_at"),
+    # It takes no deletion of what is younger than a year.
+    _forget("audit_log", "at", "at >= (select clock_timestamp()) - interval '366 days'"),
 )
 
 

@@ -63,6 +63,9 @@ ROUTES = {
     "queue/schedules/{name}",
     "queue/schedules/{name}/run",
     "queue/stats",
+    "queue/subscriptions",
+    "queue/syncs",
+    "queue/thresholds",
     "webhooks/graph",
     "webhooks/graph/lifecycle",
 }

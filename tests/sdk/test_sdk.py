@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,6 +17,7 @@ from local.fake_graph import schemas
 from local.fake_graph.app import IMPORT_ONLY
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CHAT, CLIENT, DRIVER, SECRET, TENANT
+from tests.environment import own_environment
 
 FOLDER = Path(__file__).parent
 HOME = Path(__file__).parents[2] / ".local"
@@ -30,18 +28,7 @@ SCHEMAS = HOME / "graph-schemas"
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
     """The interpreter of an environment with msgraph-sdk; made once, about half a minute."""
-    wanted = hashlib.sha256((FOLDER / "requirements.txt").read_bytes() + sys.version.encode()).hexdigest()
-    folder = HOME / "msgraph-sdk"
-    python, mark = folder / "bin" / "python", folder / "installed"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not mark.exists() or mark.read_text() != wanted:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-            install = [str(python), "-m", "pip", "install", "-q", "-r", str(FOLDER / "requirements.txt")]
-            subprocess.run(install, check=True, capture_output=True, text=True)
-            mark.write_text(wanted)
-    return python
+    return own_environment("msgraph-sdk", FOLDER / "requirements.txt")
 
 
 @pytest.fixture(scope="module")

@@ -41,15 +41,17 @@ class AlertPage(Page[Alert]):
 
 
 class Threshold(Model):
-    """What a rule compares with, for one queue or (null) for all that have none of their own."""
+    """What a rule compares with, for one scope (a queue, a timer) or, where that is empty, for all that have none of
+    their own. A null: no alert of that level. `changedBy` is null for what nobody has set."""
 
     rule: str
-    queue: str | None
+    scope: str
     warning: float | None
     critical: float | None
     unit: str
-    summary: str
-    is_default: bool
+    remedy: str
+    changed_at: datetime | None
+    changed_by: str | None
 
 
 class Thresholds(Model):
@@ -59,12 +61,12 @@ class Thresholds(Model):
 
 
 class ThresholdChange(Model):
-    """Both null: no alert. `reset`: the default again."""
+    """Both values together. `reset`: the rule's own again."""
 
     rule: ShortText
-    queue: ShortText | None = None
-    warning: float | None = Field(None, ge=0)
-    critical: float | None = Field(None, ge=0)
+    scope: str = Field("", max_length=100)
+    warning: float | None = Field(None, ge=0, lt=1e12)
+    critical: float | None = Field(None, ge=0, lt=1e12)
     reset: bool = False
 
 

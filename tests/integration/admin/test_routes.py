@@ -171,6 +171,32 @@ def test_figures_of_now_and_over_time(api: Api, sql: psycopg.Connection) -> None
     assert 'fleet_queue_active_jobs{queue="teams-outbound"} 0.0' in api.get("prometheus").splitlines()
 
 
+def test_thresholds_are_shown_changed_together_and_reset(api: Api) -> None:
+    shown = {(one["rule"], one["scope"]): one for one in api.get("thresholds")["items"]}
+    assert (shown["backlog", ""]["warning"], shown["backlog", ""]["changedBy"]) == (1000, None)
+    assert shown["timer", "relay"]["critical"] == 300
+    change = {"rule": "backlog", "scope": QUEUE, "warning": 5, "critical": 9}
+    wrong = {"rule": "backlog", "scope": "nowhere", "warning": 5}
+    status, answer = api.ask("PUT", "thresholds", {"items": [change, wrong]})
+    assert (status, [one["field"] for one in answer["errors"]]) == (422, ["items.1.scope"])
+    status, answer = api.ask("PUT", "thresholds", {"items": [change]})
+    assert status == 200
+    [row] = [one for one in answer["items"] if one["scope"] == QUEUE]
+    assert (row["warning"], row["critical"], row["changedBy"]) == (5, 9, "key 1")
+    answer = api.ask("PUT", "thresholds", {"items": [{"rule": "backlog", "scope": QUEUE, "reset": True}]})[1]
+    assert not [one for one in answer["items"] if one["scope"] == QUEUE]
+
+
+def test_what_is_watched_and_synced_is_listed(api: Api, sql: psycopg.Connection) -> None:
+    sql.execute("select queue.watch('users/ada@fleet.example/messages', 'created')")
+    page = api.get("subscriptions", {"status": "uncovered"})
+    assert [one["subscriptionId"] for one in page["items"]] == [None] and page["counts"]["uncovered"] == 1
+    assert api.get("subscriptions", {"status": "covered"})["items"] == []
+    sql.execute("insert into queue.sync_history (resource_type, account, kind) values ('emails', 'ada', 'delta')")
+    [sync] = api.get("syncs", {"account": "ada", "resourceType": "emails"})["items"]
+    assert (sync["outcome"], sync["kind"]) == (None, "delta")
+
+
 @pytest.mark.parametrize("cursor", ["x", "é", "YWJj", "MjAyNg", "a" * 200])
 def test_a_cursor_that_is_none_of_ours_is_named(api: Api, cursor: str) -> None:
     for path in ("{queue}/jobs", "dead-letter", "alerts", "audit"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -93,8 +94,8 @@ def filled(postgres: PostgresServer, unanalysed: str, request: pytest.FixtureReq
         server.execute(f"drop database {name} with (force)".encode())
 
 
-@pytest.fixture(scope="module")
-def plans(filled: psycopg.Connection) -> Iterator[list[dict[str, Any]]]:
+@contextmanager
+def watched_plans(conn: psycopg.Connection) -> Iterator[list[dict[str, Any]]]:
     """The plan of every statement since the list was emptied, those inside functions too."""
     found: list[dict[str, Any]] = []
 
@@ -104,12 +105,18 @@ def plans(filled: psycopg.Connection) -> Iterator[list[dict[str, Any]]]:
             found.append(json.loads(text.partition("plan:")[2]))
 
     for setting in ("log_nested_statements = on", "log_min_duration = 0", "log_analyze = on", "log_format = json"):
-        filled.execute("load 'auto_explain'")
-        filled.execute(f"set auto_explain.{setting}".encode())
-    filled.execute("set client_min_messages = log")
-    filled.add_notice_handler(keep)
+        conn.execute("load 'auto_explain'")
+        conn.execute(f"set auto_explain.{setting}".encode())
+    conn.execute("set client_min_messages = log")
+    conn.add_notice_handler(keep)
     yield found
-    filled.remove_notice_handler(keep)
+    conn.remove_notice_handler(keep)
+
+
+@pytest.fixture(scope="module")
+def plans(filled: psycopg.Connection) -> Iterator[list[dict[str, Any]]]:
+    with watched_plans(filled) as found:
+        yield found
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

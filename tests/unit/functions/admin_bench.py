@@ -84,10 +84,11 @@ class Bench:
             nothing,
             orders,
             self.store,
-            nothing,
+            lambda: nothing,
             lambda job_id: self.failures.get(str(job_id), []),
             lambda: nothing,
             list,
+            lambda: nothing,
         )
         built["admin_access"] = AdminAccess(KEY, PREVIOUS, app_service=True)
 

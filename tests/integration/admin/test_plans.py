@@ -1,0 +1,134 @@
+"""No list reads a table whole beside a long history, and each answers in a fraction of a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from local.postgres import PostgresServer
+from shared.admin.cursor import Place
+from shared.engine.job import JobState
+from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
+from tests.integration.postgres.test_plans import nodes, watched_plans
+
+QUEUE = "teams-outbound"
+MOST_SECONDS = 0.3
+#: Rows that a page of fifty may look at, in all tables and partitions together.
+HANDFUL = 3000
+BIG = ("job", "later", "waiting", "job_tracking", "dead_letter_queue", "audit_log", "queue_alerts", "sync_history")
+
+FILL = """
+insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, started_at, finished_at, attempt,
+                                payload, error_class, error_message, correlation_id)
+select queue.new_id(), case when n % 10 = 0 then 'sync' else 'teams-outbound' end, s, 5, t, t, t, t, 1, '{}',
+       case s when 'dead' then 'network' end, case s when 'dead' then 'chat ' || n || ' is gone' end,
+       case when n % 5 = 0 then 'trip-' || n / 50 end
+  from generate_series(1, 200000) n,
+       lateral (select case when n % 1000 = 0 then 'dead' when n % 1000 = 1 then 'cancelled' else 'completed' end as s,
+                       now() - (n % 2) * interval '20 hours' + n * interval '1 millisecond' as t) v;
+insert into queue.job (id, queue, priority, run_at, enqueued_at, payload)
+select queue.new_id(), 'teams-outbound', 5, now(), now() + n * interval '1 ms', '{}' from generate_series(1, 20000) n;
+insert into queue.later (id, queue, priority, run_at, enqueued_at, payload)
+select queue.new_id(), 'teams-outbound', 5, now() + interval '1 day', now(), '{}' from generate_series(1, 20000);
+insert into queue.waiting (id, queue, priority, run_at, enqueued_at, payload, key, rank)
+select queue.new_id(), 'teams-outbound', 5, now(), now(), '{}', 'k', 5 from generate_series(1, 20000);
+insert into queue.dead_letter_queue (job_id, queue, error_class, error_message, died_at, redriven_at, redriven_by)
+select queue.new_id(), 'teams-outbound', 'network', 'chat ' || n || ' is gone', now() - n * interval '1 second',
+       case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'ada' end
+  from generate_series(1, 20000) n;
+insert into queue.audit_log (at, who, kind, role, action, target, correlation_id)
+select now() - n * interval '1 second', 'who-' || n % 7, 'key', 'Admin', 'job.cancel', 'job:' || n, 'c'
+  from generate_series(1, 20000) n;
+insert into queue.queue_alerts (alert_key, level, title, opened_at, resolved_at)
+select 'k' || n, 'warning', 't', now() - n * interval '1 second', now() from generate_series(1, 20000) n;
+insert into queue.sync_history (resource_type, account, kind, started_at, finished_at, outcome)
+select 'emails', 'user-' || n % 1000, 'delta', now() - n * interval '1 second', now(), 'completed'
+  from generate_series(1, 20000) n;
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres.dsn, autocommit=True) as server:
+        server.execute("create database admin_plans template template_fleet")
+        with psycopg.connect(postgres.url("admin_plans"), autocommit=True) as conn:
+            conn.execute(FILL)
+            conn.execute("analyze")
+            yield conn
+        server.execute("drop database admin_plans with (force)")
+
+
+def jobs(*states: JobState, search: str | None = None, queue: str = QUEUE) -> Callable[..., Any]:
+    return lambda conn, after: admin_jobs.list_jobs(conn, queue, states, search, after, 50)
+
+
+def letters(**filters: Any) -> Callable[..., Any]:
+    return lambda conn, after: admin_letters.list_letters(conn, filters, after, 50)
+
+
+LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
+    "all jobs": jobs(*JobState),
+    **{f"jobs {state}": jobs(state) for state in JobState if state is not JobState.ACTIVE},
+    "jobs by correlation id": jobs(*JobState, search="trip-77"),
+    "jobs by id": jobs(*JobState, search="01a2108a-1e28-7df7-80d2-6f458516e508"),
+    "jobs of a queue without any": jobs(*JobState, queue="outlook-outbound"),
+    "dead jobs of a queue without any": jobs(JobState.DEAD, queue="outlook-outbound"),
+    "dead letters": letters(),
+    "dead letters of a queue": letters(queue=QUEUE),
+    "open dead letters": letters(status="open"),
+    "open dead letters of an error": letters(
+        status="open", queue=QUEUE, error_class="network", pattern="chat # is gone"
+    ),
+    "open dead letters that nobody has reviewed": letters(status="open", reviewed=False),
+    "audit": lambda conn, after: admin_lists.list_audit(conn, {}, after, 50),
+    "audit of a target": lambda conn, after: admin_lists.list_audit(conn, {"target": "job:77"}, after, 50),
+    "audit of a person": lambda conn, after: admin_lists.list_audit(conn, {"who": "who-3"}, after, 50),
+    "audit of an action": lambda conn, after: admin_lists.list_audit(conn, {"action": "job.pause"}, after, 50),
+    "alerts": lambda conn, after: admin_lists.list_alerts(conn, {}, after, 50),
+    "open alerts": lambda conn, after: admin_lists.list_alerts(conn, {"status": "open"}, after, 50),
+    "syncs": lambda conn, after: admin_graph.list_syncs(conn, {}, after, 50),
+    "syncs of an account": lambda conn, after: admin_graph.list_syncs(
+        conn, {"account": "user-7", "resource_type": "emails"}, after, 50
+    ),
+    "related jobs": lambda conn, _after: admin_jobs.related_jobs(conn, uuid4(), uuid4()),
+}
+PLACES = {"first page": None, "page in the middle": Place(datetime.now(UTC) - timedelta(hours=1), uuid4())}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_reads_by_index_what_its_page_shows(filled: psycopg.Connection, name: str, place: str) -> None:
+    with watched_plans(filled) as plans:
+        LISTS[name](filled, PLACES[place])
+        taken = [time.perf_counter()]
+        LISTS[name](filled, PLACES[place])
+        taken.append(time.perf_counter())
+    found = [node for plan in plans for node in nodes(plan["Plan"])]
+    assert found
+    for node in found:
+        table = str(node.get("Relation Name", ""))
+        rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        whole = node["Node Type"] == "Seq Scan" and (table in BIG or table.startswith("job_tracking"))
+        assert not (whole and rows) and rows <= HANDFUL, f"{name}: {node['Node Type']} {table}: {rows} rows"
+    assert taken[1] - taken[0] < MOST_SECONDS
+
+
+def test_what_looks_at_more_than_a_page_is_bounded_and_quick(filled: psycopg.Connection) -> None:
+    """Groups look at the newest ten thousand; running jobs are found by their lease among those that are ready."""
+    for look in (
+        lambda: admin_letters.groups(filled, None, None, 10_000),
+        lambda: admin_letters.groups(filled, QUEUE, False, 10_000),
+        lambda: admin_jobs.list_jobs(filled, QUEUE, [JobState.ACTIVE], None, None, 50),
+        lambda: admin_letters.open_letters(filled, {"queue": QUEUE, "pattern": "chat # is gone"}, 500),
+        lambda: admin_lists.show_limits(filled, QUEUE),
+        lambda: admin_lists.open_alerts(filled),
+    ):
+        started = time.perf_counter()
+        look()
+        assert time.perf_counter() - started < MOST_SECONDS, look
