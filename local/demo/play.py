@@ -11,7 +11,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from local.demo import engine_steps, graph, steps
+from local.demo import engine_steps, graph, monitoring_steps, steps
 from local.demo.report import Report
 from local.demo.world import World
 from local.stack import Stack, temporary_folder
@@ -66,6 +66,7 @@ def _play(world: World, report: Report) -> None:
     engine_steps.limits(world, report)
     engine_steps.batch(world, report)
     engine_steps.control(world, report)
+    monitoring_steps.monitoring(world, report)
     has_fired()
     steps.nothing_left(world, report)
 

@@ -84,7 +84,7 @@ def arrivals(world: World, report: Report) -> None:
     attachments = "select count(*) from queue.attachments"
     report.expect(2, "attachments recorded: two pictures inside, one PDF", 3, world.count(attachments))
     events = "select count(*) from queue.webhook_events"
-    report.expect(2, "notifications recorded: five, each once, the forged one nowhere", 5, world.count(events))
+    report.wait(2, "notifications recorded: five, each once, the forged one nowhere", 5, lambda: world.count(events))
     world.graph.control("POST", "auto-deliver", {"on": True})
 
 
@@ -217,13 +217,13 @@ def stop_the_database(world: World, report: Report) -> None:
 
 
 def nothing_left(world: World, report: Report) -> None:
-    report.heading(12, "At the end")
+    report.heading(13, "At the end")
     unfinished = "select count(*) from queue.jobs where finished_at is null"
-    report.wait(12, "jobs that have not ended", 0, lambda: world.count(unfinished))
+    report.wait(13, "jobs that have not ended", 0, lambda: world.count(unfinished))
     letters = "select count(*) from queue.dead_letter_queue"
-    report.expect(12, "dead letters: the one refused in step 5", 1, world.count(letters))
+    report.expect(13, "dead letters: the one refused in step 5", 1, world.count(letters))
     violations = world.graph.control("GET", "violations")
-    report.expect(12, "requests of ours that Graph's own types and rules forbid", [], violations)
+    report.expect(13, "requests of ours that Graph's own types and rules forbid", [], violations)
 
 
 def chat(text: str, to: str = samples.CHAT) -> dict[str, Any]:
