@@ -26,12 +26,12 @@ GRAPH_WAITS_SECONDS = 3.0
 
 
 def delivery(system: System, number: int) -> dict[str, Any]:
-    """As large as Graph's: changes of calendar events, which are recorded and make no job."""
+    """As large as Graph's: changes of channels, which are recorded and make no job."""
     state = system.client_states.new()
     items = []
     for index in range(ITEMS):
-        resource = f"users/{uuid.uuid4()}/events/{number}-{index}"
-        data = {"@odata.type": "#microsoft.graph.event", "@odata.id": resource, "id": f"{number}-{index}"}
+        resource = f"teams/{uuid.uuid4()}/channels/{number}-{index}"
+        data = {"@odata.type": "#microsoft.graph.channel", "@odata.id": resource, "id": f"{number}-{index}"}
         item = {"id": str(uuid.uuid4()), "subscriptionId": system.tag, "clientState": state, "changeType": "updated"}
         items.append(item | {"resource": resource, "tenantId": str(uuid.UUID(int=1)), "resourceData": data})
     return {"value": items}

@@ -90,7 +90,8 @@ def test_a_job_from_a_poison_queue_is_a_dead_job_that_can_be_redriven(system: Sy
     wait_for(lambda: len(system.dead_letters("teams-outbound")), 1)
     [(body, kind, reason)] = system.dead_letters("teams-outbound")
     assert (body, kind) == (None, "worker-lost") and "the host gave the message up" in reason
-    [(job, state)] = system.sql("select id, state from queue.jobs where correlation_id = %s", f"({system.tag})")
+    known = "select id, state from queue.jobs where queue = 'teams-outbound' and correlation_id = %s"
+    [(job, state)] = system.sql(known, f"({system.tag})")
     assert state == "dead" and system.texts() == []
     system.sql("select queue.redrive(%s, 'a test')", job)
     system.put("teams-outbound", {"wake": "teams-outbound", "jobs": 1})
