@@ -20,6 +20,7 @@ ROWS = [
         "Sending mail",
         "Subscriptions",
         "Receiving",
+        "The admin API",
         "Complaints about other queues",
     )
     for row in table(PAGE, heading)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
 from shared.admin.models.base import Model, Priority, ShortText
 from shared.engine.schedules import CatchUp
@@ -68,5 +69,6 @@ class ScheduleChange(Model):
             raise ValueError("name at least one field")
         wrong = [name for name in self.model_fields_set - {"priority"} if getattr(self, name) is None]
         if wrong:
-            raise ValueError(f"{', '.join(sorted(wrong))}: leave it out in place of null")
+            names = ", ".join(to_camel(name) for name in sorted(wrong))
+            raise ValueError(f"{names}: leave it out in place of null")
         return self

@@ -13,6 +13,7 @@ from shared import bootstrap
 from shared.access import Principal, Role
 from shared.admin.ports import Order
 from shared.admin.routes import ROUTES
+from shared.engine.errors import TransportUnavailableError
 from shared.engine.job import Dead, ErrorClass, Failure, JobState, Settlement
 from shared.postgres.refusals import PostgresRefusals
 from tests.integration.admin.conftest import CHAT, Api
@@ -127,6 +128,24 @@ def test_a_change_and_its_audit_row_come_together_or_not_at_all(api: Api) -> Non
     assert [row["action"] for row in audit(api)] == ["job.enqueue"] and not api.transport.sent
 
 
+def test_an_order_whose_wake_up_was_never_sent_is_made_up_for_by_the_relay(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies after the commit, or the Storage Queue is away: what was ordered has happened."""
+    job_id = api.enqueue(delaySeconds=3600)
+
+    def away(*_: Any) -> None:
+        raise TransportUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.transport, "send", away)
+        assert api.ask("POST", "retry/{id}", id=job_id)[0] == 200
+    assert not api.transport.sent
+    bootstrap.relay().run()
+    assert [queue for queue, _, _ in api.transport.sent] == [QUEUE]
+    assert [row["action"] for row in audit(api)] == ["job.enqueue", "job.retry"]
+
+
 def test_an_order_that_meets_a_deadlock_is_carried_out_once_more(api: Api, sql: psycopg.Connection) -> None:
     """The whole transaction again, as nothing of the first try is left; the audit has one row."""
     tries: list[int] = []
@@ -174,6 +193,8 @@ def test_wrong_keys_are_counted_over_all_instances_and_the_right_one_passes(api:
     bootstrap.built.pop("admin_access")  # a new instance has counted nothing itself
     assert api.ask("GET", "stats", headers={"x-admin-key": "guess"})[0] == 429
     assert api.ask("GET", "stats")[0] == 200
+    [alert] = api.get("alerts", {"status": "open"})["items"]
+    assert (alert["key"], alert["level"]) == ("admin:guessing", "warning") and alert["details"]["refusals"] > 20
 
 
 def test_without_a_database_an_instance_counts_for_itself(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
