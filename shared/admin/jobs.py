@@ -39,9 +39,13 @@ def list_failed(call: Call) -> JobPage:
     return _page(call, [JobState.DEAD])
 
 
+def find(call: Call) -> JobPage:
+    return _page(call, list(JobState))
+
+
 def _page(call: Call, states: Sequence[JobState]) -> JobPage:
     query, after = call.query, read_cursor(call.query.cursor)
-    rows = call.admin.reads.jobs(call.parameters["queue"], states, query.search, after, query.limit)
+    rows = call.admin.reads.jobs(call.parameters.get("queue"), states, query.search, after, query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["at"], row["id"]))
     return JobPage(items=[JobSummary.model_validate(row) for row in page], next=following)
 

@@ -28,8 +28,10 @@ class Reads(Protocol):
     """Lists and single rows, as mappings with the models' names in snake_case. Lists give `limit` + 1 rows at most."""
 
     def jobs(
-        self, queue: str, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
-    ) -> list[Row]: ...
+        self, queue: str | None, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
+    ) -> list[Row]:
+        """Without a queue there is a search: in all of them."""
+        ...
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         """`relation`, `id`, `queue`, `state`."""

@@ -74,6 +74,8 @@ ROUTES: tuple[Route, ...] = (
           "jobs:enqueue", "jobs:Receipts", body="jobs:NewJobs", status=202, also=(409,), checks=True),
     Route("GET", "{queue}/failed", "listFailed", "Jobs of a queue that ended dead, newest first", READER,
           "jobs:list_failed", "jobs:JobPage", query="jobs:FailedQuery"),
+    Route("GET", "jobs", "findJobs", "Jobs of any queue by id, correlation id or idempotency key", READER,
+          "jobs:find", "jobs:JobPage", query="jobs:FindQuery"),
     Route("GET", "jobs/{id}", "showJob", "One job with its attempts, timeline and related jobs", READER,
           "jobs:show", "jobs:JobDetail"),
     Route("PATCH", "jobs/{id}", "changeJob", "Another priority or time for a job that has not started", OPERATOR,

@@ -82,20 +82,21 @@ select r.relation, r.id, j.queue, j.state
 
 def list_jobs(
     conn: psycopg.Connection,
-    queue: str,
+    queue: str | None,
     states: Sequence[JobState],
     search: str | None,
     after: Place | None,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Newest first: by the time of the end, or of the enqueueing where a job has not ended."""
+    """Newest first: by the time of the end, or of the enqueueing of a job that has not ended. Without a queue there is
+    a search, which finds by index in all of them."""
     place = after or END
     values: dict[str, Any] = {"queue": queue, "at": place.at, "id": place.id, "limit": limit + 1, "search": search}
     found: Sequence[LiteralString] = ("true",)
     if search is not None:
         values["ids"] = _ids(conn, queue, search)
         found = _SEARCH
-    parts = [_part(source, condition) for source in _sources(states) for condition in found]
+    parts = [_part(source, condition, queue is None) for source in _sources(states) for condition in found]
     # A job of two parts (its id is another's correlation id) is one row; so is one that has just gone from one table
     # to another, as one snapshot shows each once.
     statement = f"select distinct on (at, id) * from ({' union all '.join(parts)}) found order by at desc, id desc limit %(limit)s"  # noqa: S608, E501
@@ -121,17 +122,26 @@ def _sources(states: Sequence[JobState]) -> list[tuple[LiteralString, LiteralStr
     return found + [_SOURCES[state] for state in JobState if state in wanted]
 
 
-def _part(source: tuple[LiteralString, LiteralString, LiteralString, LiteralString], found: LiteralString) -> str:
+def _part(
+    source: tuple[LiteralString, LiteralString, LiteralString, LiteralString], found: LiteralString, everywhere: bool
+) -> str:
     table, columns, at, condition = source
+    # The lists' indexes of the live tables are on an expression, so that they are no claim's.
+    name = "queue" if table == "queue.job_tracking" else "lower(queue)"
+    within = "true" if everywhere else f"{name} = %(queue)s"
     return (
-        f"(select {columns} from {table} where queue = %(queue)s and {condition} and {found}"  # noqa: S608 - constants
+        f"(select {columns} from {table} where {within} and {condition} and {found}"  # noqa: S608 - constants
         f" and {at} <= %(at)s and ({at}, id) < (%(at)s, %(id)s) order by {at} desc, id desc limit %(limit)s)"
     )
 
 
-def _ids(conn: psycopg.Connection, queue: str, search: str) -> list[UUID]:
+def _ids(conn: psycopg.Connection, queue: str | None, search: str) -> list[UUID]:
     """The jobs that the text names: as their id, or by the idempotency key that they were made with."""
-    rows = conn.execute("select job_id from queue.idempotency where queue = %s and key = %s", (queue, search))
+    rows = conn.execute(
+        "select i.job_id from queue.queue_settings s join queue.idempotency i on i.queue = s.queue"
+        " where i.key = %(search)s and (%(queue)s::text is null or s.queue = %(queue)s)",
+        {"queue": queue, "search": search},
+    )
     ids = [row[0] for row in rows.fetchall()]
     try:
         return [*ids, UUID(search)]

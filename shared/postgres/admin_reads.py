@@ -22,7 +22,7 @@ class PostgresReads:
         self._database = database
 
     def jobs(
-        self, queue: str, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
+        self, queue: str | None, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
     ) -> list[Row]:
         with self._database.connection() as conn:
             return [*admin_jobs.list_jobs(conn, queue, states, search, after, limit)]

@@ -53,6 +53,7 @@ ROUTES = {
     "queue/dead-letter/{id}",
     "queue/dead-letter/{id}/discard",
     "queue/dead-letter/{id}/review",
+    "queue/jobs",
     "queue/jobs/{id}",
     "queue/jobs/{id}/cancel",
     "queue/metrics",

@@ -25,6 +25,12 @@ class FailedQuery(ListQuery):
     search: ShortText | None = Field(None, description="id, correlation id or idempotency key, as a whole")
 
 
+class FindQuery(ListQuery):
+    """Which jobs, in whatever queue they are."""
+
+    search: ShortText = Field(description="id, correlation id or idempotency key, as a whole")
+
+
 class JobSummary(Model):
     """A job in a list. `at` is when it ended, or was enqueued when it has not: lists are ordered by it."""
 

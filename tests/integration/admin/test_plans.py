@@ -64,7 +64,7 @@ def filled(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
         server.execute("drop database admin_plans with (force)")
 
 
-def jobs(*states: JobState, search: str | None = None, queue: str = QUEUE) -> Callable[..., Any]:
+def jobs(*states: JobState, search: str | None = None, queue: str | None = QUEUE) -> Callable[..., Any]:
     return lambda conn, after: admin_jobs.list_jobs(conn, queue, states, search, after, 50)
 
 
@@ -76,6 +76,7 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
     "all jobs": jobs(*JobState),
     **{f"jobs {state}": jobs(state) for state in JobState if state is not JobState.ACTIVE},
     "jobs by correlation id": jobs(*JobState, search="trip-77"),
+    "jobs of any queue by correlation id": jobs(*JobState, search="trip-77", queue=None),
     "jobs by id": jobs(*JobState, search="01a2108a-1e28-7df7-80d2-6f458516e508"),
     "jobs of a queue without any": jobs(*JobState, queue="outlook-outbound"),
     "dead jobs of a queue without any": jobs(JobState.DEAD, queue="outlook-outbound"),
@@ -86,6 +87,10 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
         status="open", queue=QUEUE, error_class="network", pattern="chat # is gone"
     ),
     "open dead letters that nobody has reviewed": letters(status="open", reviewed=False),
+    "discarded dead letters": letters(status="discarded"),
+    "reviewed dead letters": letters(reviewed=True),
+    "dead letters of a rare class": letters(error_class="auth"),
+    "dead letters of a rare class in a queue": letters(error_class="auth", queue=QUEUE),
     "audit": lambda conn, after: admin_lists.list_audit(conn, {}, after, 50),
     "audit of a target": lambda conn, after: admin_lists.list_audit(conn, {"target": "job:77"}, after, 50),
     "audit of a person": lambda conn, after: admin_lists.list_audit(conn, {"who": "who-3"}, after, 50),

@@ -48,6 +48,12 @@ def test_jobs_are_listed_newest_first_page_by_page_in_every_state(api: Api) -> N
     assert [job["id"] for job in api.get("{queue}/jobs", {"search": "k4"}, queue=QUEUE)["items"]] == [ids[4]]
     assert [job["id"] for job in api.get("{queue}/jobs", {"search": ids[3]}, queue=QUEUE)["items"]] == [ids[3]]
     assert api.get("{queue}/jobs", {"search": "trip-1"}, queue="sync")["items"] == []
+    for search in ("k4", ids[4]):
+        assert [job["id"] for job in api.get("jobs", {"search": search})["items"]] == [ids[4]]
+    found = api.get("jobs", {"search": "trip-1"})["items"]
+    assert [job["id"] for job in found if job["queue"] == QUEUE] == seen
+    assert [job["queue"] for job in found if job["queue"] != QUEUE] == ["dead-letter"]
+    assert api.ask("GET", "jobs")[0] == 422
 
 
 def test_one_job_tells_what_happened_to_it_and_which_others_it_has_to_do_with(api: Api) -> None:
@@ -76,6 +82,17 @@ def test_a_job_is_moved_and_cancelled_and_wakes_a_worker_after_the_commit(api: A
     assert api.ask("POST", "retry/{id}", id=job_id)[0] == 409
     for method, path in (("POST", "jobs/{id}/cancel"), ("POST", "retry/{id}"), ("GET", "jobs/{id}")):
         assert api.ask(method, path, id=str(uuid4()))[0] == 404
+
+
+def test_a_job_is_cancelled_although_the_history_has_no_partition_for_today(api: Api, sql: psycopg.Connection) -> None:
+    """The timer was down for days: the order makes it and goes on."""
+    job_id = api.enqueue()
+    names = sql.execute("select relname from pg_inherits join pg_class on oid = inhrelid"
+                        " where inhparent = 'queue.job_tracking'::regclass").fetchall()  # fmt: skip
+    for (name,) in names:
+        sql.execute(f"drop table queue.{name}".encode())
+    assert api.ask("POST", "jobs/{id}/cancel", id=job_id) == (200, {"id": job_id, "outcome": "cancelled"})
+    assert [row["action"] for row in api.get("audit", {"target": f"job:{job_id}"})["items"]] == ["job.cancel"]
 
 
 def test_a_queue_is_paused_resumed_cleared_and_limited(api: Api) -> None:
