@@ -107,11 +107,12 @@ def test_schemathesis_finds_no_server_error_and_no_answer_that_the_openapi_docum
     status, _, body = ask("GET", f"{host}/openapi.json", {KEY_HEADER: KEY})
     assert (status, json.loads(body)) == (200, document())
     (tmp_path / "openapi.json").write_bytes(with_ids(body, sql))
+    # One worker: Python 3.11's ast.parse, which Hypothesis uses, fails at random when several threads are in it.
     done = subprocess.run(
         [
             str(python.with_name("st")), "run", str(tmp_path / "openapi.json"), "--url", host,
             "-H", f"{KEY_HEADER}: {KEY}", "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing",
-            "--max-examples", "8", "--max-time", str(SECONDS), "--workers", "2", "--seed", "6", "--no-shrink",
+            "--max-examples", "8", "--max-time", str(SECONDS), "--workers", "1", "--seed", "6", "--no-shrink",
             "--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off", "--no-color",
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=170,
