@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions import admin, health, poison, queues, timers, webhooks
+from functions import admin, dashboard, health, poison, queues, timers, webhooks
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 app.register_functions(webhooks.bp)
@@ -10,4 +10,5 @@ app.register_functions(queues.bp)
 app.register_functions(poison.bp)
 app.register_functions(timers.bp)
 app.register_functions(admin.bp)
+app.register_functions(dashboard.bp)
 app.register_functions(health.bp)

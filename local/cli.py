@@ -79,7 +79,7 @@ def main() -> int:
 
 @app.command()
 def setup() -> None:
-    """Install what is missing beside the Python packages: Azurite and the JSON Schemas of Graph's types."""
+    """Install what is missing beside the Python packages: Azurite, the dashboard's npm packages, Graph's schemas."""
     install_tools()
     print("Everything is installed.")
 
@@ -109,7 +109,7 @@ def test(context: typer.Context) -> None:
     pytest = [sys.executable, "-m", "pytest"]
     if not _is_only_a_way(context.args):
         _replace([*pytest, *context.args])
-    apart = ("tests/acceptance", "tests/docs")
+    apart = ("tests/acceptance", "tests/dashboard", "tests/docs")
     together = ("tests", "-n", "2", *(f"--ignore={folder}" for folder in apart))
     codes = [
         subprocess.run([*pytest, *arguments, *context.args], cwd=ROOT).returncode for arguments in (together, apart)
@@ -264,9 +264,11 @@ DATA = ("postgres", "postgres.new", "queues", "graph", "host", "run", "logs", "t
 
 
 def install_tools() -> None:
-    """Install Azurite and make the JSON Schemas, where they are missing or of another version."""
-    from local import azurite
+    """Install Azurite and the dashboard's packages and make the JSON Schemas, where they are missing or old."""
+    from local import azurite, web_packages
 
+    if not web_packages.is_installed():
+        web_packages.install(HOME / "logs" / "npm-web.log")
     if not azurite.is_installed():
         print("Installing Azurite (about 15 s; the npm packages are about 250 MB) …", flush=True)
         azurite.install(HOME / "logs" / "npm-azurite.log")
@@ -314,6 +316,8 @@ def _settings() -> dict[str, str]:
 def _addresses(environment: dict[str, str], graph: str) -> str:
     webhooks = environment["WEBHOOK_BASE_URL"]
     return f"""
+  dashboard    {webhooks}/queue/dashboard
+  admin key    {environment["ADMIN_KEY"]}
   functions    {webhooks}   (try: curl {webhooks}/queue/health)
   PostgreSQL   {environment["DATABASE_URL"]}
   queues       {environment["QueueStorage"].partition("QueueEndpoint=")[2].partition(";")[0]}

@@ -76,6 +76,7 @@ SCENARIOS: dict[str, Callable[[World, Report], None]] = {"engine": _play, "graph
 
 def _say_addresses(console: Console, stack: Stack) -> None:
     console.print("\nStill running; `./dev down` stops it:")
+    console.print(f"  dashboard   {stack.host_url}/queue/dashboard")
     console.print(f"  functions   {stack.host_url}/queue/health")
     console.print(f"  database    {stack.database_url}")
     console.print(f"  fake Graph  {stack.graph.base_url}")

@@ -67,6 +67,7 @@ ROUTES: tuple[Route, ...] = (
           query="figures:MetricsQuery"),
     Route("GET", "prometheus", "showPrometheus", "The figures of now as text for Prometheus", READER,
           "figures:prometheus", media=TEXT),
+    Route("GET", "me", "showIdentity", "Who asks, and what they may", READER, "identity:identity", "identity:Identity"),
     # jobs
     Route("GET", "{queue}/jobs", "listJobs", "Jobs of a queue, newest first", READER, "jobs:list_jobs",
           "jobs:JobPage", query="jobs:JobsQuery"),

@@ -28,6 +28,8 @@ FUNCTIONS = {
     "relay_jobs",
     "rescue_jobs",
     "run_schedules",
+    "show_dashboard",
+    "show_dashboard_file",
     "show_health",
     "sweep_poison_queues",
     "take_lifecycle_notifications",
@@ -36,7 +38,10 @@ FUNCTIONS = {
     *(f"run_{spec.function}" for spec in QUEUES.values()),
     *(f"poison_{spec.function}" for spec in QUEUES.values()),
 }
+#: A page and its files, which need no key.
+DASHBOARD = {"queue/dashboard", "queue/dashboard/{version}/{*file}"}
 ROUTES = {
+    *DASHBOARD,
     "queue/health",
     "queue/{queue}/clear",
     "queue/{queue}/failed",
@@ -56,6 +61,7 @@ ROUTES = {
     "queue/jobs",
     "queue/jobs/{id}",
     "queue/jobs/{id}/cancel",
+    "queue/me",
     "queue/metrics",
     "queue/openapi.json",
     "queue/prometheus",

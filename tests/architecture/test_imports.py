@@ -28,7 +28,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.admin",
         "shared.settings_errors",
         "shared.tracing",
+        "shared.web",
     ),
+    "shared.web": ("shared.web",),
     "shared.admin": (
         "shared.admin",
         "shared.access",

@@ -1,0 +1,67 @@
+// What stands around every view: head, search, navigation; and which views there are.
+
+import { html, useState } from "./html.js";
+import { get } from "./api.js";
+import { localZone } from "./format.js";
+import { useAnswer } from "./polling.js";
+import { go, link } from "./routing.js";
+import { Alerts } from "./views/alerts.js";
+import { Audit } from "./views/audit.js";
+import { DeadLetters } from "./views/dead_letters.js";
+import { Job } from "./views/job.js";
+import { Jobs } from "./views/jobs.js";
+import { Letter } from "./views/letter.js";
+import { Limits } from "./views/limits.js";
+import { Overview } from "./views/overview.js";
+import { Schedules } from "./views/schedules.js";
+import { Subscriptions } from "./views/subscriptions.js";
+import { Syncs } from "./views/syncs.js";
+
+const Nowhere = () => html`<div><h1 tabindex="-1">There is no such view</h1><p><a href=${link("overview")}>Overview</a></p></div>`;
+
+export const VIEWS = {
+  overview: { title: "Overview", shows: Overview },
+  jobs: { title: "Jobs", shows: Jobs, showsOne: Job },
+  "dead-letters": { title: "Dead letters", shows: DeadLetters, showsOne: Letter },
+  alerts: { title: "Alerts", shows: Alerts },
+  schedules: { title: "Schedules", shows: Schedules },
+  limits: { title: "Limits", shows: Limits },
+  subscriptions: { title: "Subscriptions", shows: Subscriptions },
+  syncs: { title: "Syncs", shows: Syncs },
+  audit: { title: "Audit", shows: Audit },
+  nowhere: { title: "Nothing here", shows: Nowhere },
+};
+const UUID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
+
+export function Header({ who, leave, utc, setUtc, help }) {
+  const search = (event) => {
+    event.preventDefault();
+    const text = event.target.elements.search.value.trim();
+    if (UUID.test(text)) go("jobs", text.toLowerCase());
+    else if (text) go("jobs", null, { search: text });
+  };
+  return html`<header>
+    <a class="brand" href=${link("overview")}>Fleet Queue</a>
+    <form role="search" onSubmit=${search}><input id="search" name="search" type="search" autocomplete="off" spellcheck="false"
+      aria-label="Find a job by id, correlation id or idempotency key" placeholder="Job id, correlation id or key" /></form>
+    <div class="tools">
+      <button type="button" class="quiet" aria-pressed=${utc ? "true" : "false"} onClick=${() => setUtc(!utc)} title="Switch between local time and UTC">${utc ? "UTC" : localZone}</button>
+      <button type="button" class="quiet" onClick=${help} aria-label="Keyboard shortcuts">?</button>
+      <span class="who" title=${`signed in by ${who.kind}`}>${who.name} · ${who.role}</span>
+      ${who.kind === "key" ? html`<button type="button" class="quiet" onClick=${leave}>Sign out</button>` : null}
+    </div></header>`;
+}
+
+export function Navigation({ place }) {
+  const [open, setOpen] = useState(false);
+  const { answer } = useAnswer((signal) => get("stats", {}, signal), ["navigation"], 10);
+  const alerts = answer ? answer.openAlerts.warning + answer.openAlerts.critical : 0;
+  const letters = answer ? answer.queues.reduce((sum, queue) => sum + queue.deadLetters, 0) : 0;
+  const counts = { alerts, "dead-letters": letters };
+  return html`<nav aria-label="Views">
+    <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="views" onClick=${() => setOpen(!open)}>${VIEWS[place.view]?.title ?? "Views"} <span aria-hidden="true">▾</span></button>
+    <ul id="views" class=${open ? "open" : ""}>${Object.entries(VIEWS).filter(([name]) => name !== "nowhere").map(([name, view]) => html`
+      <li><a href=${link(name)} aria-current=${name === place.view ? "page" : null} onClick=${() => setOpen(false)}>${view.title}
+        ${counts[name] ? html`<span class="count" aria-label="${counts[name]} open">${counts[name]}</span>` : null}</a></li>`)}</ul>
+  </nav>`;
+}

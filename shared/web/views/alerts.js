@@ -1,0 +1,54 @@
+// What was or is wrong.
+
+import { html, useEffect } from "../html.js";
+import { get, post, segment } from "../api.js";
+import { count } from "../format.js";
+import { Act, Badge, Choice, Failure, More, Table, Time, usePage } from "../parts.js";
+import { usePages } from "../polling.js";
+import { go, link } from "../routing.js";
+
+const LEVELS = [["", "all"], ["critical", "critical"], ["warning", "warning"], ["info", "info"]];
+
+export function Alerts({ place }) {
+  const { status = "", level = "" } = place.query;
+  const page = usePage();
+  const change = (more) => go("alerts", null, { status, level, ...more });
+  const pages = usePages((cursor, signal) => get("alerts", { status, level, cursor }, signal), [status, level], 5);
+  useEffect(() => page.onRefresh(pages.again));
+  const columns = [
+    { title: "Level", cell: (one) => html`<${Badge} value=${one.level} tone=${one.resolvedAt ? "mute" : null} />` },
+    { title: "What", wide: true, cell: (one) => html`<strong class="text">${one.title}</strong> <code class="by">${one.key}</code><${Details} details=${one.details} />` },
+    { title: "Opened", cell: (one) => html`<${Time} at=${one.openedAt} relative />` },
+    { title: "Seen", number: true, cell: (one) => count(one.occurrences) },
+    { title: "State", cell: (one) => (one.resolvedAt ? html`resolved <${Time} at=${one.resolvedAt} relative />` : one.acknowledgedAt ? html`looked after by ${one.acknowledgedBy}` : html`<${Badge} value="open" />`) },
+    { title: "Do", cell: (one) => (one.resolvedAt || one.acknowledgedAt ? null : html`<${Acknowledge} alert=${one} again=${pages.again} />`) },
+  ];
+  return html`<div><h1 tabindex="-1">Alerts</h1>
+    <div class="filters"><${Choice} label="State" value=${status} options=${[["", "all"], ["open", "open"], ["resolved", "resolved"]]} onChange=${(value) => change({ status: value })} />
+      <${Choice} label="Level" value=${level} options=${LEVELS} onChange=${(value) => change({ level: value })} /></div>
+    <${Failure} error=${pages.error} again=${pages.again} />
+    ${pages.items ? html`<${Table} caption="Alerts, newest first" columns=${columns} rows=${pages.items} empty="No alert fits." />` : null}
+    <${More} pages=${pages} /></div>`;
+}
+
+const Details = ({ details }) => {
+  const known = Object.entries(details ?? {}).filter(([, value]) => value !== null);
+  return known.length === 0 ? null : html`<dl class="details">${known.map(([name, value]) => html`<div><dt>${name}</dt><dd><${Detail} name=${name} value=${value} /></dd></div>`)}</dl>`;
+};
+
+/** What an alert names leads there. */
+function Detail({ name, value }) {
+  const there = { lastJobId: ["jobs", value], lastDeadLetterId: ["dead-letters", value], queue: ["jobs", null, { queue: value }] }[name];
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return there ? html`<a href=${link(...there)}>${text}</a>` : html`<span>${text}</span>`;
+}
+
+function Acknowledge({ alert, again }) {
+  const page = usePage();
+  const run = async () => {
+    await post(`alerts/${segment(alert.id)}/acknowledge`);
+    page.say("You look after it: others see that.");
+    again();
+  };
+  return html`<${Act} tone="small" run=${run} label=${`Acknowledge ${alert.title}`}>Acknowledge<//>`;
+}

@@ -1,0 +1,151 @@
+// One job: what happened to it, and what to do now.
+
+import { html, useEffect, useState } from "../html.js";
+import { ask, get, post, segment } from "../api.js";
+import { advice } from "../advice.js";
+import { seconds } from "../format.js";
+import { Act, Badge, Facts, JobLink, Json, Loaded, Table, Time, usePage } from "../parts.js";
+import { useAnswer } from "../polling.js";
+import { go, link } from "../routing.js";
+
+const LIVE = ["scheduled", "waiting", "ready", "active"];
+
+export function Job({ item }) {
+  const page = usePage();
+  const [ended, setEnded] = useState(false);
+  const found = useAnswer((signal) => get(`jobs/${segment(item)}`, {}, signal), [item], ended ? 30 : 2);
+  useEffect(() => page.onRefresh(found.again), []);
+  useEffect(() => setEnded(found.answer !== null && !LIVE.includes(found.answer.state)), [found.answer?.state]);
+  return html`<div><p class="crumbs"><a href=${link("jobs", null, { queue: found.answer?.queue })}>${found.answer ? `Jobs of ${found.answer.queue}` : "Jobs"}</a></p>
+    <h1 tabindex="-1">Job <code class="whole">${item}</code></h1>
+    <${Loaded} ...${found}>${found.answer ? html`<${Shown} job=${found.answer} again=${found.again} />` : null}<//></div>`;
+}
+
+function Shown({ job, again }) {
+  return html`<div><${Now} job=${job} again=${again} />
+    <section><h2>Facts</h2><${Facts} facts=${factsOf(job)} /></section>
+    <${Payload} job=${job} />
+    <section><h2>Attempts</h2><${Attempts} job=${job} /></section>
+    ${job.deliveryFailures.length ? html`<section><h2>Not delivered</h2><${Failures} failures=${job.deliveryFailures} /></section>` : null}
+    <section><h2>Timeline</h2><ol class="timeline">${job.timeline.map((one) => html`
+      <li><${Time} at=${one.at} /> <strong>${one.event}</strong> <span class="text">${one.text}</span>${one.by ? html` <span class="by">by ${one.by}</span>` : null}</li>`)}</ol></section>
+    <${Related} job=${job} />
+    ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2><${Json} value=${job.result ?? job.progress} label="Result" /></section>` : null}</div>`;
+}
+
+/** State, error, advice, and what can be done. */
+function Now({ job, again }) {
+  const page = usePage();
+  const told = job.state === "dead" ? advice(job.errorClass) : null;
+  const cancel = async () => {
+    const text = job.state === "active" ? "It runs: it is asked to stop at its next checkpoint." : "It will not run.";
+    if ((await page.confirm({ title: "Cancel this job?", text, action: "Cancel the job", tone: "danger" })) === null) return;
+    const answer = await post(`jobs/${segment(job.id)}/cancel`);
+    page.say(answer.outcome === "requested" ? "The job is asked to stop." : "The job is cancelled.");
+    again();
+  };
+  const retry = async () => {
+    const dead = job.state === "dead";
+    const asked = dead
+      ? { title: "Redrive this job?", text: "The same payload runs again as a new job, with all its attempts.", action: "Redrive", tone: "primary" }
+      : { title: "Run this job now?", text: "It becomes due at once.", action: "Run now", tone: "primary" };
+    if ((await page.confirm(asked)) === null) return;
+    const answer = await post(`retry/${segment(job.id)}`);
+    page.say(answer.created ? "Redriven as a new job, which is shown now." : "The job is due.");
+    if (answer.id === job.id) again();
+    else go("jobs", answer.id);
+  };
+  const place = async () => {
+    const values = await page.confirm({
+      title: "Change its priority", text: "1 is first, 10 is last.", action: "Change",
+      fields: [{ name: "priority", label: "Priority", type: "number", required: true, value: String(job.priority), min: 1 }],
+    });
+    if (values === null) return;
+    await ask("PATCH", `jobs/${segment(job.id)}`, { body: { priority: Number(values.priority) } });
+    page.say("The priority is changed.");
+    again();
+  };
+  return html`<div><section class="now ${job.state === "dead" ? "bad" : ""}" aria-label="State and what to do">
+    <p class="headline"><${Badge} value=${job.state} /> ${job.errorClass ? html`<strong>${job.errorClass}</strong>` : null} <span class="text">${job.errorMessage}</span></p>
+    ${told ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
+    <div class="buttons">
+      ${["dead", "scheduled"].includes(job.state) ? html`<${Act} tone="primary" run=${retry}>${job.state === "dead" ? "Redrive" : "Run now"}<//>` : null}
+      ${["scheduled", "waiting", "ready"].includes(job.state) ? html`<${Act} run=${place}>Change priority<//>` : null}
+      ${LIVE.includes(job.state) ? html`<${Act} tone="danger" run=${cancel}>Cancel<//>` : null}
+      ${job.deadLetterId ? html`<a class="button" href=${link("dead-letters", job.deadLetterId)}>Dead letter: review, discard</a>` : null}
+    </div></section></div>`;
+}
+
+function factsOf(job) {
+  return [
+    ["Queue", html`<a href=${link("jobs", null, { queue: job.queue })}>${job.queue}</a>`],
+    ["Priority", String(job.priority)],
+    ["Attempts begun", String(job.attempt)],
+    ["Enqueued", html`<${Time} at=${job.enqueuedAt} relative />`],
+    ["Due", html`<${Time} at=${job.runAt} relative />`],
+    ["Ended", job.finishedAt && html`<${Time} at=${job.finishedAt} relative />`],
+    ["Expires", job.expiresAt && html`<${Time} at=${job.expiresAt} relative />`],
+    ["Asked to stop", job.stopRequestedAt && html`<${Time} at=${job.stopRequestedAt} relative />`],
+    ["Worker", job.leasedBy],
+    ["Lease until", job.leaseUntil && html`<${Time} at=${job.leaseUntil} relative />`],
+    ["Correlation id", job.correlationId && html`<a href=${link("jobs", null, { search: job.correlationId })}>${job.correlationId}</a>`],
+    ["Idempotency key", job.idempotencyKey],
+    ["Lane", job.lane],
+    ["Limit key", job.limitKey],
+  ];
+}
+
+function Payload({ job }) {
+  const [open, setOpen] = useState(false);
+  return html`<section><h2>Payload</h2>
+    ${job.payloadMasked ? html`<p class="note">Its values are hidden: they take the role Admin.</p>`
+      : html`<button type="button" aria-expanded=${open ? "true" : "false"} onClick=${() => setOpen(!open)}>${open ? "Hide the payload" : "Reveal the payload"}</button>`}
+    ${open || job.payloadMasked ? html`<${Json} value=${job.payload} label="Payload" />` : null}</section>`;
+}
+
+function Attempts({ job }) {
+  const columns = [
+    { title: "No.", number: true, cell: (one) => one.number },
+    { title: "Started", cell: (one) => html`<${Time} at=${one.startedAt} />` },
+    { title: "Took", number: true, cell: (one) => seconds((Date.parse(one.finishedAt) - Date.parse(one.startedAt)) / 1000) },
+    { title: "Outcome", cell: (one) => html`<${Badge} value=${one.outcome} tone=${one.errorClass ? "bad" : "good"} />` },
+    { title: "Worker", cell: (one) => one.worker },
+    { title: "Error", wide: true, cell: (one) => (one.errorClass ? html`<strong>${one.errorClass}</strong> ${one.message}` : html`<span class="none">–</span>`) },
+    { title: "The other side said", wide: true, cell: (one) => html`<${Details} details=${one.details} />` },
+  ];
+  return html`<${Table} caption="Attempts that have ended, oldest first" columns=${columns} rows=${job.attempts} keyOf=${(one) => one.number} empty="None has ended." />`;
+}
+
+const NAMES = { request_id: "Graph request id", client_request_id: "client request id" };
+
+function Details({ details }) {
+  const known = Object.entries(details ?? {}).filter(([, value]) => value !== null && value !== "");
+  if (known.length === 0) return html`<span class="none">–</span>`;
+  return html`<dl class="details">${known.map(([name, value]) => html`<div><dt>${NAMES[name] ?? name}</dt>
+    <dd class=${name.endsWith("request_id") ? "id" : ""}>${typeof value === "object" ? JSON.stringify(value) : String(value)}</dd></div>`)}</dl>`;
+}
+
+function Failures({ failures }) {
+  const columns = [
+    { title: "Recipient", cell: (one) => one.recipient ?? "unknown" },
+    { title: "Status", cell: (one) => one.status ?? "–" },
+    { title: "What their server said", wide: true, cell: (one) => one.diagnostic ?? "–" },
+    { title: "Reported", cell: (one) => html`<${Time} at=${one.reportedAt} />` },
+  ];
+  return html`<${Table} caption="Whom the mail did not reach" columns=${columns} rows=${failures} keyOf=${(one) => `${one.recipient} ${one.reportedAt}`} />`;
+}
+
+const RELATIONS = { redriveOf: "this is a redrive of", redrivenAs: "redriven as", dependsOn: "waits for", dependent: "waits for this", batch: "same batch" };
+
+function Related({ job }) {
+  const columns = [
+    { title: "Relation", cell: (one) => RELATIONS[one.relation] ?? one.relation },
+    { title: "Job", cell: (one) => html`<${JobLink} id=${one.id} />` },
+    { title: "Queue", name: true, cell: (one) => one.queue ?? "–" },
+    { title: "State", cell: (one) => (one.state ? html`<${Badge} value=${one.state} />` : "no longer kept") },
+  ];
+  return html`<section><h2>Related jobs</h2>
+    ${job.batch ? html`<p>Batch of ${job.batch.total}: ${job.batch.completed} completed, ${job.batch.dead} dead, ${job.batch.cancelled} cancelled, ${job.batch.pending} to come.
+      ${job.batch.callbackId ? html` Its callback: <${JobLink} id=${job.batch.callbackId} />` : null}</p>` : null}
+    <${Table} caption="Jobs that this one has to do with" columns=${columns} rows=${job.related} keyOf=${(one) => `${one.relation} ${one.id}`} empty="It stands alone." /></section>`;
+}

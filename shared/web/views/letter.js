@@ -1,0 +1,60 @@
+// One dead letter: its error, a note of what was found out, and its end.
+
+import { html, useEffect } from "../html.js";
+import { get, post, segment } from "../api.js";
+import { advice } from "../advice.js";
+import { Act, Badge, Facts, JobLink, Loaded, Time, usePage } from "../parts.js";
+import { useAnswer } from "../polling.js";
+import { link } from "../routing.js";
+
+export function Letter({ item }) {
+  const page = usePage();
+  const found = useAnswer((signal) => get(`dead-letter/${segment(item)}`, {}, signal), [item], 5);
+  useEffect(() => page.onRefresh(found.again), []);
+  return html`<div><p class="crumbs"><a href=${link("dead-letters")}>Dead letters</a></p>
+    <h1 tabindex="-1">Dead letter <code class="whole">${item}</code></h1>
+    <${Loaded} ...${found}>${found.answer ? html`<${Shown} letter=${found.answer} again=${found.again} />` : null}<//></div>`;
+}
+
+function Shown({ letter, again }) {
+  const page = usePage();
+  const told = advice(letter.errorClass);
+  const order = async (asked, path, body, said) => {
+    const values = await page.confirm(asked);
+    if (values === null) return;
+    await post(path, body(values));
+    page.say(said);
+    again();
+  };
+  const review = () => order(
+    { title: "What was found out?", action: "Save the note", fields: [{ name: "note", label: "Note", type: "note", required: true, value: letter.reviewNote ?? "" }] },
+    `dead-letter/${segment(letter.id)}/review`, (values) => ({ note: values.note.trim() }), "The note is saved.",
+  );
+  const discard = () => order(
+    { title: "Discard this dead letter?", text: "It cannot be redriven any more. Its job stays in the history.", action: "Discard", tone: "danger", typed: "discard" },
+    `dead-letter/${segment(letter.id)}/discard`, () => undefined, "The dead letter is discarded.",
+  );
+  const redrive = () => order(
+    { title: "Redrive this dead letter?", text: "It runs again as a new job with the same payload.", action: "Redrive" },
+    "dead-letter/redrive", () => ({ ids: [letter.id] }), "It is redriven.",
+  );
+  const open = letter.state === "open";
+  return html`<div><section class="now ${open ? "bad" : ""}" aria-label="State and what to do">
+      <p class="headline"><${Badge} value=${letter.state} /> <strong>${letter.errorClass}</strong> <span class="text">${letter.errorMessage}</span></p>
+      ${open && told ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
+      <div class="buttons">
+        ${open && letter.jobId ? html`<${Act} tone="primary" run=${redrive}>Redrive<//>` : null}
+        <${Act} run=${review}>${letter.reviewNote ? "Change the note" : "Write a review note"}<//>
+        ${open ? html`<${Act} tone="danger" run=${discard}>Discard<//>` : null}</div></section>
+    <section><h2>Facts</h2><${Facts} facts=${[
+      ["Job", letter.jobId && html`<${JobLink} id=${letter.jobId} />`],
+      ["Queue", html`<a href=${link("dead-letters", null, { queue: letter.queue })}>${letter.queue}</a>`],
+      ["Died", html`<${Time} at=${letter.diedAt} relative />`],
+      ["Reviewed", letter.reviewedAt && html`<${Time} at=${letter.reviewedAt} relative /> by ${letter.reviewedBy}`],
+      ["Note", letter.reviewNote && html`<span class="text">${letter.reviewNote}</span>`],
+      ["Redriven", letter.redrivenAt && html`<${Time} at=${letter.redrivenAt} relative /> by ${letter.redrivenBy}`],
+      ["Redriven as", letter.redrivenJobId && html`<${JobLink} id=${letter.redrivenJobId} />`],
+      ["Discarded", letter.discardedAt && html`<${Time} at=${letter.discardedAt} relative /> by ${letter.discardedBy}`],
+    ]} /></section>
+    ${letter.body !== null ? html`<section><h2>The message</h2><pre class="json" tabindex="0" role="region" aria-label="The message">${letter.body}</pre></section>` : null}</div>`;
+}

@@ -1,0 +1,154 @@
+"""Every view of the dashboard in a real browser, on a system with data."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import expect
+
+from tests.dashboard.axe import serious
+from tests.dashboard.conftest import WIDE, Tab, shoot
+from tests.dashboard.seed import CHAT, DEAD_CHATS, HOSTILE, MAIL, REQUEST_ID
+
+PHONE = {"width": 360, "height": 740}
+#: Where each view is, and what it then shows.
+VIEWS = {
+    "overview": ("?range=24h", "Jobs a minute"),
+    "jobs": (f"jobs?queue={CHAT}", "call-1"),
+    "job": ("jobs/{dead_mail}", "Graph request id"),
+    "dead-letters": ("dead-letters", "chat # does not exist"),
+    "letter": ("dead-letters/{dead_chat}", "What was asked is wrong"),
+    "schedules": ("schedules", "morning-plan"),
+    "limits": ("limits", "of 50 requests in 1 s"),
+    "subscriptions": ("subscriptions", "users/dispatch@fleet.example/messages"),
+    "syncs": ("syncs", "calendar (delta)"),
+    "alerts": ("alerts", f"Backlog of {CHAT}"),
+    "audit": ("audit", "Of"),
+    "nowhere": ("no-such-view", "There is no such view"),
+}
+LIGHT = {"viewport": WIDE, "color_scheme": "light"}
+DARK = {"viewport": PHONE, "color_scheme": "dark", "reduced_motion": "reduce", "has_touch": True}
+
+
+@pytest.mark.parametrize("looks", [LIGHT, DARK], ids=["wide-light", "phone-dark"])
+def test_each_view_loads_and_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
+    tab: Tab, looks: dict[str, Any]
+) -> None:
+    page = tab.open()
+    for name, (place, text) in VIEWS.items():
+        seeded = tab.site.seeded
+        tab.show(place.format(dead_mail=seeded.dead_mail, dead_chat=seeded.dead_chat))
+        expect(page.locator("main"), name).to_contain_text(text)
+        expect(page.locator("main .loading"), name).to_have_count(0)
+        shoot(page, f"{name}-{looks['color_scheme']}")
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+        assert serious(page) == [], name
+
+
+@pytest.mark.parametrize("looks", [LIGHT, LIGHT | {"color_scheme": "dark"}], ids=["light", "dark"])
+def test_the_form_and_a_question_are_as_usable_as_the_views(tab: Tab, looks: dict[str, Any]) -> None:
+    page = tab.open(signed_in=False)
+    shoot(page, f"form-{looks['color_scheme']}")
+    assert serious(page) == []
+    tab.open("dead-letters")
+    page.get_by_role("button", name="Redrive all of teams-outbound: Graph says #").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    shoot(page, f"question-{looks['color_scheme']}")
+    assert serious(page) == []
+
+
+def test_figures_and_a_chart_are_told_to_a_screen_reader_and_numbers_stand_right(tab: Tab) -> None:
+    page = tab.open("?range=24h")
+    chart = page.get_by_role("img", name=re.compile("Jobs a minute.*enqueued: now [0-9.]+, at most"))
+    expect(chart.locator("canvas")).to_be_visible()
+    row = page.get_by_role("row", name=CHAT)
+    assert row.get_by_role("cell").nth(1).evaluate("cell => getComputedStyle(cell).textAlign") == "right"
+    for landmark in ("banner", "navigation", "main", "search"):
+        assert page.get_by_role(landmark).count() == 1, landmark
+    table = page.get_by_role("table").first
+    expect(table.get_by_role("columnheader").first).to_have_text("Queue")
+
+
+def test_what_changes_is_shown_within_moments_and_a_hidden_tab_does_not_ask(tab: Tab) -> None:
+    page = tab.open()
+    cell = page.get_by_role("row", name=MAIL).get_by_role("cell").nth(1)
+    expect(cell).to_have_text(re.compile("^[0-9]+$"))
+    before = int(cell.inner_text())
+    answer = page.request.post(
+        f"{tab.site.stack.host_url}/queue/{MAIL}/jobs",
+        headers={"x-admin-key": tab.site.key},
+        data={"payload": {"from": "a@fleet.example", "to": ["b@fleet.example"], "subject": "s", "body": "b"}},
+    )
+    assert answer.status == 202
+    expect(cell).to_have_text(str(before + 1), timeout=4000)
+    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true, configurable: true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    with pytest.raises(PlaywrightTimeout):
+        with page.expect_request("**/stats", timeout=2500):
+            pass
+    page.evaluate("delete document.hidden")
+    with page.expect_request("**/stats"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_filters_live_in_the_address_and_survive_a_reload_and_lists_go_on(tab: Tab) -> None:
+    page = tab.open("jobs")
+    page.get_by_label("Queue").select_option(CHAT)
+    page.get_by_label("State", exact=True).select_option("dead")
+    expect(page).to_have_url(re.compile(rf"#/jobs\?queue={CHAT}&status=dead$"))
+    expect(page.get_by_role("row")).to_have_count(DEAD_CHATS + 2)
+    page.reload()
+    expect(page.get_by_label("State", exact=True)).to_have_value("dead")
+    expect(page.get_by_role("row")).to_have_count(DEAD_CHATS + 2)
+    page.go_back()
+    expect(page.get_by_label("State", exact=True)).to_have_value("")
+    page.route(f"**/{CHAT}/jobs*", lambda route: route.continue_(url=_with_limit(route.request.url, 5)))
+    page.reload()
+    expect(page.get_by_role("row")).to_have_count(1 + 5)
+    page.get_by_role("button", name="Show more").click()
+    expect(page.get_by_role("row")).to_have_count(1 + 10)
+
+
+def test_a_job_is_found_by_its_correlation_id_in_three_steps_from_the_search(tab: Tab) -> None:
+    page = tab.open()
+    page.get_by_role("searchbox").first.fill("invoice-2024-17")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=f"Job {tab.site.seeded.dead_mail}").click()
+    main = page.locator("main")
+    expect(main).to_contain_text(REQUEST_ID)
+    expect(main).to_contain_text("See whether it is back. Then redrive.")
+    expect(main).not_to_contain_text("ann@fleet.example")
+    page.get_by_role("button", name="Reveal the payload").click()
+    expect(page.get_by_label("Payload", exact=True)).to_contain_text("ann@fleet.example")
+
+
+def test_times_are_local_or_utc_and_tell_the_other_one(tab: Tab) -> None:
+    page = tab.open(f"jobs/{tab.site.seeded.ready}")
+    time = page.locator("main time").first
+    instant = datetime.fromisoformat(str(time.get_attribute("datetime")))
+    local = instant.astimezone(ZoneInfo("Europe/Berlin"))
+    expect(time).to_contain_text(f"{local:%Y-%m-%d %H:%M:%S}")
+    expect(time).to_have_attribute("title", f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    page.get_by_role("button", name="Europe/Berlin").click()
+    expect(time).to_contain_text(f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    expect(time).to_have_attribute("title", f"{local:%Y-%m-%d %H:%M:%S} Europe/Berlin")
+
+
+def test_what_a_hostile_sender_wrote_is_text_everywhere(tab: Tab) -> None:
+    page = tab.open(f"jobs/{tab.site.seeded.hostile}")
+    page.get_by_role("button", name="Reveal the payload").click()
+    for place in (None, f"jobs?queue={CHAT}", "dead-letters", "alerts", f"jobs?search={quote(HOSTILE[:100])}"):
+        if place is not None:
+            tab.show(place)
+        expect(page.locator("main")).to_contain_text("<img src=x onerror=")
+        assert page.locator("main img, main script").count() == 0
+
+
+def _with_limit(url: str, limit: int) -> str:
+    return f"{url}{'&' if '?' in url else '?'}limit={limit}"
