@@ -85,7 +85,8 @@ def test_nothing_in_the_dashboard_makes_markup_of_text_or_asks_another_origin() 
 @pytest.mark.parametrize(
     "name",
     ["../files.py", "files.py", "__init__.py", "../../settings.py", "/etc/passwd", "%2e%2e/files.py",
-     "views/../files.py", "..\\files.py", "index.html", "", "vendor", "vendor/packages.txt", "app.js\x00.css", "APP.JS"],
+     "views/../files.py", "..\\files.py", "index.html", "", "vendor", "vendor/packages.txt", "app.js\x00.css",
+     "APP.JS"],
 )  # fmt: skip
 def test_the_dashboard_serves_no_file_but_its_own(name: str) -> None:
     for spelled in (name, unquote(name)):
