@@ -68,12 +68,18 @@ def test_exit_codes_and_arguments_pass_through() -> None:
 @pytest.mark.parametrize(
     ("arguments", "runs"),
     [
-        ((), ["tests -n 2 --ignore=tests/acceptance --ignore=tests/docs", "tests/acceptance tests/docs"]),
+        (
+            (),
+            [
+                "tests -n 2 --ignore=tests/acceptance --ignore=tests/dashboard --ignore=tests/docs",
+                "tests/acceptance tests/dashboard tests/docs",
+            ],
+        ),
         (
             ("--through", "pgbouncer", "--postgres=/opt/15/bin"),
             [
-                "tests -n 2 --ignore=tests/acceptance --ignore=tests/docs --through pgbouncer --postgres=/opt/15/bin",
-                "tests/acceptance tests/docs --through pgbouncer --postgres=/opt/15/bin",
+                "tests -n 2 --ignore=tests/acceptance --ignore=tests/dashboard --ignore=tests/docs --through pgbouncer --postgres=/opt/15/bin",
+                "tests/acceptance tests/dashboard tests/docs --through pgbouncer --postgres=/opt/15/bin",
             ],
         ),
         (("--through", "pgbouncer", "tests/contract"), ["--through pgbouncer tests/contract"]),
