@@ -78,7 +78,8 @@ def test_exit_codes_and_arguments_pass_through() -> None:
         (
             ("--through", "pgbouncer", "--postgres=/opt/15/bin"),
             [
-                "tests -n 2 --ignore=tests/acceptance --ignore=tests/dashboard --ignore=tests/docs --through pgbouncer --postgres=/opt/15/bin",
+                "tests -n 2 --ignore=tests/acceptance --ignore=tests/dashboard --ignore=tests/docs"
+                " --through pgbouncer --postgres=/opt/15/bin",
                 "tests/acceptance tests/dashboard tests/docs --through pgbouncer --postgres=/opt/15/bin",
             ],
         ),
