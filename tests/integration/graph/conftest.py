@@ -312,7 +312,8 @@ def emptied(module_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(module_url, autocommit=True) as conn:
         tables = conn.execute(
             "select string_agg(format('%I.%I', schemaname, tablename), ', ') from pg_tables where schemaname = 'queue'"
-            " and tablename not in ('queue_settings', 'schema_version', 'timer_turn', 'audit_log') and tablename !~ '[0-9]$'"
+            " and tablename not in ('queue_settings', 'schema_version', 'timer_turn', 'audit_log')"
+            " and tablename !~ '[0-9]$'"
         ).fetchone()
         assert tables is not None
         conn.execute(f"truncate {tables[0]} restart identity cascade".encode())
