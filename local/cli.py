@@ -29,6 +29,8 @@ Fleet Queue: the message queue of a fleet management system, on this machine.
   ./dev test [pytest arguments]       the whole test suite, against real servers
   ./dev check                         ruff and mypy --strict
 
+  ./dev q [command]                   look at jobs and operate queues, here or in Azure; its help: ./dev q
+
   ./dev up                            start everything and stay; Ctrl-C stops it
   ./dev down                          stop what was started here, from any shell
   ./dev logs [-f] [NAME]              the logs of `up`: host, graph, azurite, postgres
@@ -212,6 +214,15 @@ def python(context: typer.Context) -> None:
     _replace([sys.executable, *context.args], _running().environment | dict(os.environ))
 
 
+@app.command(context_settings=PASS_ON)
+def q(context: typer.Context) -> None:
+    """Look at jobs and operate queues, of what runs here or of an app in Azure."""
+    from local.q.app import main as run
+
+    os.chdir(os.environ.get("DEV_CALLED_FROM", ROOT))
+    raise typer.Exit(run(context.args or ["--help"], running_settings, "./dev q"))
+
+
 @app.command()
 def env() -> None:
     """Print the settings of what runs, secrets too, as a shell reads them."""
@@ -304,6 +315,11 @@ def _running_folder() -> Path:
     from local.state import State
 
     return next((f for f in (HOME, *(HOME / "tmp").glob("*")) if State.load(f).is_running()), HOME)
+
+
+def running_settings() -> dict[str, str]:
+    """The settings of what runs, secrets too; empty when nothing does."""
+    return _running().environment
 
 
 def _settings() -> dict[str, str]:

@@ -1,0 +1,3 @@
+from local.q.app import main
+
+raise SystemExit(main())

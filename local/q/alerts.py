@@ -1,0 +1,64 @@
+"""Alerts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from local.q.client import Json
+from local.q.jobs import show_end
+from local.q.output import ago, say, show_json, show_table
+from local.q.session import AsJson, Cursor, Limit, client_of
+
+app = typer.Typer(help="Show open alerts, or all; acknowledge one.")
+STYLES = {"critical": "red", "warning": "yellow"}
+
+
+@app.callback(invoke_without_command=True)
+def alerts(context: typer.Context, json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        list_(context, json=json)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    status: Annotated[str, typer.Option(help="open, resolved or all.")] = "open",
+    level: Annotated[str | None, typer.Option(help="info, warning or critical.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> None:
+    """Alerts, newest first."""
+    query = {"status": None if status == "all" else status, "level": level, "cursor": cursor, "limit": limit}
+    page = client_of(context).call("listAlerts", query=query)
+    if json:
+        show_json(page)
+        return
+    rows = [[one["id"], one["level"], ago(one["openedAt"]), _state(one), _what(one)] for one in page["items"]]
+    styles = [STYLES.get(one["level"], "") for one in page["items"]]
+    show_table(["alert", "level", "opened", "state", "what, and what to do"], rows, styles=styles)
+    show_end(page, "such alerts")
+
+
+def _state(one: Json) -> str:
+    if one["resolvedAt"]:
+        return f"resolved {ago(one['resolvedAt'])}"
+    return f"seen by {one['acknowledgedBy']}" if one["acknowledgedAt"] else "open"
+
+
+def _what(one: Json) -> str:
+    remedy = one["details"].get("remedy")
+    return f"{one['title']}. {remedy}" if remedy else str(one["title"])
+
+
+@app.command()
+def ack(
+    context: typer.Context,
+    alert: Annotated[str, typer.Argument(help="An alert's id.")],
+    json: AsJson = False,
+) -> None:
+    """Say that somebody looks after an alert: nothing more of it is told."""
+    done = client_of(context).call("acknowledgeAlert", id=alert)
+    show_json(done) if json else say(f"{done['key']} is acknowledged by {done['acknowledgedBy']}.")

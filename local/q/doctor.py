@@ -1,0 +1,200 @@
+"""Looks at everything that has to be right for jobs to run, and says what to do about what is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import requests
+import typer
+
+from local.q import permissions
+from local.q.client import Client, Json, refusal
+from local.q.errors import CommandError, Exit
+from local.q.findings import Finding, Level, problem
+from local.q.output import ago, say, show_json, span
+from local.q.session import AsJson, session_of
+from shared.monitoring.rules import RULES
+
+#: Entra and Azure Storage refuse requests at five and fifteen minutes.
+SKEW_SECONDS = 60.0
+_AGE = re.compile(r'^fleet_queue_timer_age_seconds\{timer="(\w+)"\} (\S+)$', re.MULTILINE)
+PARTS = {
+    ("database", "away"): "Look whether PostgreSQL runs, and whether its firewall lets the app in.",
+    ("database", "not configured"): "Set DATABASE_URL in the app's settings.",
+    (
+        "storage",
+        "away",
+    ): "Look whether the storage account is there, and whether the app may use it and its queues exist.",
+    ("storage", "not configured"): "Set QueueStorage, or QueueStorage__queueServiceUri, in the app's settings.",
+}
+
+
+MARKS = {
+    Level.OK: ("ok", "green"),
+    Level.NOTICE: ("note", "cyan"),
+    Level.UNKNOWN: ("?", "yellow"),
+    Level.PROBLEM: ("DO", "red"),
+}
+
+
+def doctor(context: typer.Context, json: AsJson = False) -> None:
+    """Check whether all is right, and say what to do if not.
+
+    Settings, database, storage, clocks, timers, queues, alerts (subscriptions, identities) and Graph permissions.
+    Exit code 1 when something needs doing.
+    """
+    session = session_of(context)
+    found: list[Finding] = []
+    for finding in _look(session.client):
+        found.append(finding)
+        if not json:
+            _show(finding)
+    for finding in permissions.look(session.target):
+        found.append(finding)
+        if not json:
+            _show(finding)
+    problems = sum(one.level is Level.PROBLEM for one in found)
+    if json:
+        show_json({"url": session.target.url, "problems": problems, "findings": [asdict(one) for one in found]})
+    else:
+        say(f"\n{problems} of {len(found)} need something done." if problems else "\nNothing needs doing.")
+    raise typer.Exit(Exit.ATTENTION if problems else Exit.DONE)
+
+
+def _show(finding: Finding) -> None:
+    mark, style = MARKS[finding.level]
+    say(f"{mark:<4}  {finding.part}: {finding.text}", style if finding.level is Level.PROBLEM else "")
+    if finding.remedy:
+        say(f"      → {finding.remedy}")
+
+
+def _look(client: Client) -> Iterator[Finding]:
+    """What the admin API tells; what cannot be reached ends it, since all the rest would say the same."""
+    asked = datetime.now(UTC)
+    try:
+        response = client.ask("showHealth")
+        health = _health(response, client)
+    except CommandError as error:
+        yield problem("app", str(error), error.hint or "Look at the app's log.")
+        return
+    yield Finding("app", Level.OK, f"{client.target.url} answers")
+    yield from _clock(response, asked)
+    yield from _parts(health)
+    try:
+        stats = client.call("showStats")
+        timers = dict(_AGE.findall(client.call("showPrometheus")))
+        alerts = client.call("listAlerts", query={"status": "open", "limit": 200})
+    except CommandError as error:
+        yield problem("admin API", str(error), error.hint or "Look at the app's log.")
+        return
+    yield Finding("admin API", Level.OK, "it lets you in")
+    yield from _timers({name: float(age) for name, age in timers.items()})
+    yield from _queues(stats)
+    yield from _alerts(alerts["items"])
+
+
+def _health(response: requests.Response, client: Client) -> Json:
+    try:
+        found = response.json() if response.status_code in (200, 503) else None
+        if isinstance(found, dict) and isinstance(found["checks"], dict) and isinstance(found["settings"], list):
+            return found
+    except (ValueError, KeyError):
+        pass
+    raise refusal(response, client.target)
+
+
+def _clock(response: requests.Response, asked: datetime) -> Iterator[Finding]:
+    """The header's time is cut to a second, and anything from the question to the answer."""
+    given, answered = response.headers.get("date"), datetime.now(UTC)
+    if given is None:
+        yield Finding("clock", Level.UNKNOWN, "the app's answer has no date")
+        return
+    theirs = parsedate_to_datetime(given)
+    behind, ahead = (asked - theirs).total_seconds() - 1, (theirs - answered).total_seconds()
+    off = max(behind, ahead, 0.0)
+    if off > SKEW_SECONDS:
+        which = "behind" if behind > ahead else "ahead"
+        text = f"the app's clock is {span(off)} {which} this machine's"
+        yield problem(
+            "clock", text, "Set the wrong one by NTP: tokens and signed requests are refused by wrong clocks."
+        )
+    else:
+        yield Finding("clock", Level.OK, "the app's and this machine's agree")
+
+
+def _parts(health: Json) -> Iterator[Finding]:
+    for name, state in health["checks"].items():
+        if state == "ok":
+            yield Finding(name, Level.OK, "it can be used")
+        else:
+            yield problem(name, f"it is {state}", PARTS.get((name, state), "Look at the app's log."))
+    for one in health["settings"]:
+        yield problem(f"setting {one['name']}", one["problem"], "Change it in the app's settings; restart the app.")
+    if not health["settings"]:
+        yield Finding("settings", Level.OK, "complete")
+
+
+def _timers(ages: dict[str, float]) -> Iterator[Finding]:
+    rule = RULES["timer"]
+    late = {}
+    for name, age in ages.items():
+        limit = rule.scopes.get(name, rule.threshold).warning
+        if limit is not None and age > limit:
+            late[name] = age
+    for name, age in late.items():
+        yield problem(f"timer {name}", f"it has not finished for {span(age)}", rule.remedy)
+    for name in ("relay", "rescue"):
+        if name not in ages:
+            yield problem(f"timer {name}", "it has never finished", f"Wait a minute after a first start. {rule.remedy}")
+    if not late and {"relay", "rescue"} <= set(ages):
+        yield Finding("timers", Level.OK, f"relay, rescue and {len(ages) - 2} others run")
+
+
+def _queues(stats: Json) -> Iterator[Finding]:
+    limit = RULES["oldest-ready"].threshold.warning or 0.0
+    fine = True
+    for one in stats["queues"]:
+        name, oldest = one["queue"], one["oldestReadySeconds"]
+        if one["paused"]:
+            waits = one["ready"] + one["scheduled"] + one["waiting"]
+            yield Finding(
+                f"queue {name}", Level.NOTICE, f"paused; {waits} jobs wait", f"Let it go on: ./dev q resume {name}"
+            )
+        elif oldest is not None and oldest > limit:
+            fine = False
+            yield problem(f"queue {name}", f"a job has been ready for {span(oldest)}", RULES["oldest-ready"].remedy)
+        if one["deadLetters"]:
+            text = f"{one['deadLetters']} dead letters that nobody has dealt with"
+            yield Finding(f"queue {name}", Level.NOTICE, text, f"./dev q dead --queue {name}")
+    if fine:
+        yield Finding("queues", Level.OK, "no job has been ready for too long")
+
+
+def _alerts(alerts: list[Json]) -> Iterator[Finding]:
+    """Subscriptions that run out, identities without a token and the rest are known to the app, and told here."""
+    for one in alerts:
+        text = f"{one['title']} ({ago(one['openedAt'])})"
+        remedy = _remedy(one)
+        if one["acknowledgedAt"]:
+            yield Finding(
+                f"alert {one['key']}", Level.NOTICE, f"{text}; {one['acknowledgedBy']} looks after it", remedy
+            )
+        elif one["level"] == "info":
+            yield Finding(f"alert {one['key']}", Level.NOTICE, text, remedy)
+        else:
+            yield problem(f"alert {one['key']}", text, remedy)
+    if not any(one["key"].startswith("subscriptions:") for one in alerts):
+        yield Finding("subscriptions", Level.OK, "none is near its end, missing or failing")
+
+
+def _remedy(alert: Json) -> str:
+    """Its own, where it has one."""
+    if alert["details"].get("remedy"):
+        return str(alert["details"]["remedy"])
+    if alert["key"].startswith("dead-letter"):
+        return "./dev q dead groups them; mend the cause, then ./dev q redrive, review or discard them"
+    return f"Look into it. Say so by ./dev q alerts ack {alert['id']}"

@@ -1,0 +1,197 @@
+"""One job: everything that happened to it and what to do now; cancel and retry."""
+
+from __future__ import annotations
+
+import json as json_text
+from typing import Annotated, Any
+
+import typer
+
+from local.q.client import Client, Json
+from local.q.errors import CommandError, Exit
+from local.q.output import ago, moment, say, seconds_between, show_fields, show_json, show_table, span
+from local.q.remedies import what_now
+from local.q.session import AsJson, client_of
+
+Job = Annotated[str, typer.Argument(help="A job's id.")]
+JobOrLetter = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its dead letter's.")]
+
+
+def show(context: typer.Context, job: JobOrLetter, json: AsJson = False) -> None:
+    """Show all about one job, and what to do now."""
+    client = client_of(context)
+    found = _find(client, job)
+    if json:
+        show_json(found)
+        return
+    if "payload" not in found:
+        _show_message(found)
+        return
+    queues = client.call("showStats")["queues"] if found["state"] in ("ready", "scheduled", "waiting") else []
+    _show(found, next((one for one in queues if one["queue"] == found["queue"]), None))
+
+
+def _find(client: Client, job: str) -> Json:
+    """A job, by its id or its dead letter's; or the dead letter of a message that is no job."""
+    try:
+        found: Json = client.call("showJob", id=job)
+    except CommandError as error:
+        if error.code is not Exit.NOT_FOUND:
+            raise
+        try:
+            letter: Json = client.call("showDeadLetter", id=job)
+        except CommandError as other:
+            raise (error if other.code is Exit.NOT_FOUND else other) from None
+        if letter["jobId"] is None:
+            return letter
+        found = client.call("showJob", id=letter["jobId"])
+    return found
+
+
+def cancel(context: typer.Context, job: Job, json: AsJson = False) -> None:
+    """Cancel a job, or ask a running one to stop."""
+    done = client_of(context).call("cancelJob", id=job)
+    stops = "It runs, and is asked to stop at its next checkpoint."
+    show_json(done) if json else say("Cancelled." if done["outcome"] == "cancelled" else stops)
+
+
+def retry(context: typer.Context, job: Job, json: AsJson = False) -> None:
+    """Run a scheduled job now, or a dead one again."""
+    done = client_of(context).call("retryJob", id=job)
+    again = f"It runs again as {done['id']}."
+    show_json(done) if json else say(again if done["created"] else "It runs now.")
+
+
+def show_page(page: Json) -> None:
+    """A page of jobs, and how to get the next one."""
+    rows = [
+        [
+            one["id"],
+            one["state"],
+            one["attempt"],
+            ago(one["at"]),
+            one["correlationId"] or one["idempotencyKey"],
+            _why(one),
+        ]
+        for one in page["items"]
+    ]
+    styles = [{"dead": "red", "active": "cyan"}.get(one["state"], "") for one in page["items"]]
+    show_table(["job", "state", "tries", "when", "correlation", "error"], rows, styles=styles)
+    show_end(page, "jobs")
+
+
+def show_end(page: Json, what: str) -> None:
+    if not page["items"]:
+        say(f"There are no {what}.")
+    if page["next"]:
+        say(f"\nMore: --cursor {page['next']}")
+
+
+def _why(one: Json) -> str:
+    return f"{one['errorClass']}: {one['errorMessage']}" if one["errorClass"] else ""
+
+
+def _show(job: Json, queue: Json | None) -> None:
+    say(f"{job['id']}  {job['queue']}  {job['state']}", "bold")
+    why = _why(job)
+    if why:
+        say(why, "red")
+    say()
+    show_fields([
+        ("priority", job["priority"]),
+        ("attempts", job["attempt"]),
+        ("enqueued", moment(job["enqueuedAt"])),
+        ("due", moment(job["runAt"]) if job["state"] == "scheduled" else None),
+        ("deadline", moment(job["expiresAt"])),
+        ("ended", moment(job["finishedAt"])),
+        ("correlation id", job["correlationId"]),
+        ("idempotency key", job["idempotencyKey"]),
+        ("waits in lane", job["lane"]),
+        ("limit key", job["limitKey"]),
+        ("runs at", job["leasedBy"]),
+        ("dead letter", job["deadLetterId"]),
+        ("batch", _batch(job["batch"])),
+    ])  # fmt: skip
+    _section("Payload" + (" (values hidden: only an Admin sees them)" if job["payloadMasked"] else ""))
+    say(_pretty(job["payload"]))
+    for name in ("progress", "result"):
+        if job[name]:
+            _section(name.capitalize())
+            say(_pretty(job[name]))
+    if job["attempts"]:
+        _section("Attempts")
+        for one in job["attempts"]:
+            _show_attempt(one)
+    if job["deliveryFailures"]:
+        _section("Not delivered to")
+        rows = [[one["recipient"], one["status"], one["diagnostic"]] for one in job["deliveryFailures"]]
+        show_table(["recipient", "status", "why"], rows)
+    _section("Timeline")
+    rows = [[moment(one["at"]), one["event"], one["by"], one["text"]] for one in job["timeline"]]
+    show_table(["at", "what", "by", ""], rows)
+    if job["related"]:
+        _section("Related jobs")
+        rows = [[one["relation"], one["id"], one["state"] or "no longer kept", one["queue"]] for one in job["related"]]
+        show_table(["relation", "job", "state", "queue"], rows)
+    _section("What to do now")
+    for line in what_now(job, queue):
+        say(line)
+
+
+def _show_message(letter: Json) -> None:
+    say(f"{letter['id']}  {letter['queue']}  a message that is no job", "bold")
+    say(_why(letter), "red")
+    say()
+    show_fields([
+        ("came", moment(letter["diedAt"])),
+        ("state", letter["state"]),
+        ("reviewed by", letter["reviewedBy"]),
+        ("review", letter["reviewNote"]),
+    ])  # fmt: skip
+    _section("Message")
+    say(letter["body"] or "")
+    _section("What to do now")
+    say("It cannot be run: see who sends such messages, have the right one sent again.")
+    say(f"Then: ./dev q discard {letter['id']}")
+
+
+def _section(title: str) -> None:
+    say(f"\n{title}", "bold")
+
+
+def _show_attempt(one: Json) -> None:
+    took = span(seconds_between(one["startedAt"], one["finishedAt"]))
+    say(f"{one['number']}  {moment(one['startedAt'])}  {one['outcome']} after {took}  {one['worker']}")
+    if one["errorClass"]:
+        say(f"   {one['errorClass']}: {one['message']}", "red")
+    details = dict(one["details"])
+    calls = [*details.pop("graph_calls", []), *([details.pop("failed_call")] if "failed_call" in details else [])]
+    for call in {json_text.dumps(call, sort_keys=True): call for call in calls}.values():
+        say(f"   {_call(call)}")
+    if details:
+        say("   " + ", ".join(f"{name} {_short(value)}" for name, value in details.items()))
+
+
+def _call(call: Any) -> str:
+    """A request to Graph, with the ids that Microsoft's support asks for."""
+    if not isinstance(call, dict):
+        return _short(call)
+    ids = [f"{name.replace('_', '-')} {call[name]}" for name in ("request_id", "client_request_id") if call.get(name)]
+    return "  ".join(
+        [str(call.get("method", "")), str(call.get("path", "")), str(call.get("status") or "no answer"), *ids]
+    )
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)
+
+
+def _pretty(value: Any) -> str:
+    return json_text.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _batch(batch: Json | None) -> str | None:
+    if batch is None:
+        return None
+    counts = [f"{batch[name]} {name}" for name in ("completed", "dead", "cancelled", "pending") if batch[name]]
+    return f"{batch['id']}: of {batch['total']} {', '.join(counts)}"

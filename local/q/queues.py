@@ -1,0 +1,170 @@
+"""Queues: their figures, pause, resume, clear, limits."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from local.q import jobs
+from local.q.client import Json
+from local.q.errors import CommandError, Exit, usage
+from local.q.output import ago, moment, say, show_fields, show_json, show_table, span
+from local.q.session import AsJson, Cursor, Limit, Queue, client_of
+
+State = Annotated[
+    str | None, typer.Option("--status", help="scheduled, waiting, ready, active, completed, dead or cancelled.")
+]
+Search = Annotated[str | None, typer.Option(help="An id, correlation id or idempotency key, as a whole.")]
+NONE = "none"
+
+
+def list_(
+    context: typer.Context,
+    queue: Annotated[str | None, typer.Argument(help="A queue, for its jobs; all queues without one.")] = None,
+    status: State = None,
+    search: Search = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> None:
+    """Show all queues, or the jobs of one, newest first."""
+    if queue is not None:
+        query = {"status": status, "search": search, "cursor": cursor, "limit": limit}
+        page = client_of(context).call("listJobs", queue=queue, query=query)
+        show_json(page) if json else jobs.show_page(page)
+        return
+    if status or search or cursor:
+        raise usage("--status, --search and --cursor go with a queue: ./dev q list QUEUE")
+    stats = client_of(context).call("showStats")
+    show_json(stats) if json else _show_stats(stats)
+
+
+def _show_stats(stats: Json) -> None:
+    columns = ["queue", "ready", "active", "sched", "retry", "wait", "dead", "oldest", "in/out", "fail", "state"]
+    queues = stats["queues"]
+    rows = [_row(one) for one in queues]
+    styles = ["red" if one["deadLetters"] else "yellow" if one["paused"] else "" for one in queues]
+    show_table(columns, rows, styles=styles)
+    say("\nsched with those that are tried again (retry); in/out: jobs a minute; fail: share of attempts", "dim")
+    alerts = {level: count for level, count in stats["openAlerts"].items() if count}
+    if alerts:
+        counts = ", ".join(f"{count} {level}" for level, count in alerts.items())
+        say(f"Open alerts: {counts}. See ./dev q alerts", "bold")
+
+
+def _row(one: Json) -> list[Any]:
+    recent = one["recent"]
+    rates = f"{recent['enqueuedPerMinute']:.1f}/{recent['endedPerMinute']:.1f}" if recent else ""
+    failing = recent["failureRate"] if recent else None
+    state = "paused" if one["paused"] else "closed" if one["closed"] else ""
+    return [
+        *(one[name] for name in ("queue", "ready", "active", "scheduled", "retrying", "waiting", "deadLetters")),
+        span(one["oldestReadySeconds"]),
+        rates,
+        f"{failing:.0%}" if failing is not None else "",
+        state,
+    ]
+
+
+def pause(context: typer.Context, queue: Queue, json: AsJson = False) -> None:
+    """Start no more jobs of a queue; running ones go on."""
+    done = client_of(context).call("pauseQueue", queue=queue)
+    show_json(done) if json else say(f"{queue} {'is' if done['changed'] else 'was already'} paused.")
+
+
+def resume(context: typer.Context, queue: Queue, json: AsJson = False) -> None:
+    """Start jobs of a queue again."""
+    done = client_of(context).call("resumeQueue", queue=queue)
+    show_json(done) if json else say(f"{queue} {'goes on' if done['changed'] else 'was not paused'}.")
+
+
+def clear(
+    context: typer.Context,
+    queue: Queue,
+    yes: Annotated[
+        str | None, typer.Option(metavar="QUEUE", help="The queue's name again, in place of asking.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Cancel what has not started; asks for the queue's name."""
+    client = client_of(context)
+    if yes is None and not sys.stdin.isatty():
+        raise usage("nobody can be asked here.", hint=f"Add --yes {queue} to cancel its jobs without a question.")
+    typed = yes if yes is not None else typer.prompt("Type the queue's name to cancel all its jobs that wait", err=True)
+    if typed.strip() != queue:
+        raise CommandError(Exit.ATTENTION, f"{typed!r} is not {queue}: nothing was cancelled.")
+    cancelled, more = 0, True
+    while more:
+        answer = client.call("clearQueue", queue=queue, query={"confirm": "yes"})
+        cancelled, more = cancelled + answer["cancelled"], answer["more"] and answer["cancelled"] > 0
+    done = {"queue": queue, "cancelled": cancelled}
+    show_json(done) if json else say(f"{cancelled:,} jobs of {queue} are cancelled.")
+
+
+def limits(
+    context: typer.Context,
+    queue: Queue,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="rate=400/20 (in seconds), keyRate, concurrency=3, keyConcurrency, jobCost; none takes one away.",
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show the limits and how full they are; --set changes them."""
+    client = client_of(context)
+    now = client.call("showLimits", queue=queue)
+    if set_:
+        names = ("rate", "concurrency", "keyRate", "keyConcurrency", "jobCost")
+        change = {name: now[name] for name in names} | dict(map(_read_limit, set_))
+        now = client.call("changeLimits", queue=queue, body=change)
+    show_json(now) if json else _show_limits(now)
+
+
+def _read_limit(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    if name not in ("rate", "concurrency", "keyRate", "keyConcurrency", "jobCost"):
+        raise usage(
+            f"--set {text}: there is no limit {name!r}; there are rate, concurrency, keyRate, keyConcurrency, jobCost"
+        )
+    if value == NONE and name != "jobCost":
+        return name, None
+    rate = re.fullmatch(r"(\d+)/(\d+(?:\.\d+)?)s?", value)
+    if name in ("rate", "keyRate"):
+        if rate is None:
+            raise usage(f"--set {text}: it must be like {name}=400/20 (400 in 20 seconds), or {name}=none")
+        return name, {"limit": int(rate[1]), "windowSeconds": float(rate[2])}
+    if not re.fullmatch(r"\d{1,9}", value):
+        raise usage(f"--set {text}: it must be a whole number")
+    return name, int(value)
+
+
+def _show_limits(now: Json) -> None:
+    rate, key_rate = now["rate"], now["keyRate"]
+    show_fields([
+        ("queue", now["queue"]),
+        ("rate", _rate(rate, now["usedInWindow"])),
+        ("concurrency", f"{now['inUse']} of {now['concurrency']} in use" if now["concurrency"] else "none"),
+        ("rate of each key", _rate(key_rate, None)),
+        ("concurrency of each key", now["keyConcurrency"] or "none"),
+        ("cost of a job", now["jobCost"]),
+        ("held back until", moment(now["blockedUntil"])),
+        ("changed", ago(now["changedAt"])),
+    ])  # fmt: skip
+    if now["keys"]:
+        say("\nThe fullest keys", "bold")
+        rows = [[one["usedInWindow"], one["inUse"], moment(one["blockedUntil"]), one["key"]] for one in now["keys"]]
+        show_table(["in the window", "in use", "held back until", "key"], rows)
+
+
+def _rate(rate: Json | None, used: int | None) -> str:
+    if rate is None:
+        return NONE
+    text = f"{rate['limit']:,} in {rate['windowSeconds']:g} s"
+    return text if used is None else f"{used:,} of {text} used"
