@@ -12,7 +12,7 @@ from typing import Annotated
 import click
 import typer
 
-from local.q import alerts, audit, dead_letters, doctor, enqueue, jobs, queues, schedules, tail
+from local.q import alerts, audit, dead_letters, doctor, enqueue, jobs, queues, schedules, tail, watched
 from local.q.errors import CommandError, Exit
 from local.q.output import note
 from local.q.session import Session
@@ -35,7 +35,7 @@ for command in (
     jobs.show, tail.tail, enqueue.enqueue, jobs.cancel, jobs.retry,
     dead_letters.dead, dead_letters.redrive, dead_letters.review, dead_letters.discard,
     queues.pause, queues.resume, queues.clear, queues.limits,
-    audit.audit, doctor.doctor,
+    watched.subscriptions, watched.syncs, audit.audit, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schedules.app, name="schedules")

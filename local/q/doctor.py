@@ -21,6 +21,8 @@ from shared.monitoring.rules import RULES
 
 #: Entra and Azure Storage refuse requests at five and fifteen minutes.
 SKEW_SECONDS = 60.0
+#: More of one kind are not named one by one.
+MOST_NAMED = 10
 _AGE = re.compile(r'^fleet_queue_timer_age_seconds\{timer="(\w+)"\} (\S+)$', re.MULTILINE)
 PARTS = {
     ("database", "away"): "Look whether PostgreSQL runs, and whether its firewall lets the app in.",
@@ -88,12 +90,14 @@ def _look(client: Client) -> Iterator[Finding]:
         stats = client.call("showStats")
         timers = dict(_AGE.findall(client.call("showPrometheus")))
         alerts = client.call("listAlerts", query={"status": "open", "limit": 200})
+        failing = client.call("listSubscriptions", query={"status": "failing", "limit": MOST_NAMED})
     except CommandError as error:
         yield problem("admin API", str(error), error.hint or "Look at the app's log.")
         return
     yield Finding("admin API", Level.OK, "it lets you in")
     yield from check_timers({name: float(age) for name, age in timers.items()})
     yield from check_queues(stats)
+    yield from check_subscriptions(failing)
     yield from check_alerts(alerts["items"])
 
 
@@ -174,8 +178,26 @@ def check_queues(stats: Json) -> Iterator[Finding]:
         yield Finding("queues", Level.OK, "no job has been ready for too long")
 
 
+def check_subscriptions(failing: Json) -> Iterator[Finding]:
+    """`failing` is a page of those that fail, with the counts of all."""
+    counts, part = failing["counts"], "subscriptions"
+    for one in failing["items"]:
+        remedy = "Mend that; it is tried again by itself. ./dev q subscriptions --status failing shows all."
+        yield problem(f"subscription {one['resource']}", f"{one['problem']} ({ago(one['problemSince'])})", remedy)
+    if counts["expiring"]:
+        text = f"{counts['expiring']} are near their end and not renewed; the first ends {ago(counts['nextExpiryAt'])}"
+        yield problem(part, text, "See whether jobs of the queue subscriptions end: ./dev q list subscriptions")
+    if counts["uncovered"]:
+        text = f"{counts['uncovered']} of {counts['declared']} watched resources have none now"
+        yield Finding(
+            part, Level.NOTICE, text, "New ones get it within minutes; ./dev q subscriptions --status uncovered"
+        )
+    if not (failing["items"] or counts["expiring"] or counts["uncovered"]):
+        yield Finding(part, Level.OK, f"all {counts['declared']} watched resources have one, none near its end")
+
+
 def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
-    """Subscriptions that run out, identities without a token and the rest are known to the app, and told here."""
+    """Identities without a token, certificates that end and the rest are known to the app, and told here."""
     for one in alerts:
         text = f"{one['title']} ({ago(one['openedAt'])})"
         remedy = _remedy(one)
@@ -187,8 +209,6 @@ def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
             yield Finding(f"alert {one['key']}", Level.NOTICE, text, remedy)
         else:
             yield problem(f"alert {one['key']}", text, remedy)
-    if not any(one["key"].startswith("subscriptions:") for one in alerts):
-        yield Finding("subscriptions", Level.OK, "none is near its end, missing or failing")
 
 
 def _remedy(alert: Json) -> str:

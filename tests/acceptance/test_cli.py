@@ -80,6 +80,7 @@ def test_cli_pages_by_cursor(system: System, cli: Cli) -> None:
     payloads = [system.message(str(number)) for number in range(3)]
     for payload in payloads:
         cli.text("enqueue", QUEUE, *_fields(payload), "--correlation-id", name)
+    wait_for(system.unfinished, 0)  # a job that ends moves to the front
     first = cli.json("list", QUEUE, "--search", name, "--limit", "2")
     second = cli.json("list", QUEUE, "--search", name, "--limit", "2", "--cursor", first["next"])
     assert len({job["id"] for job in first["items"] + second["items"]}) == 3 and second["next"] is None
@@ -200,6 +201,19 @@ def test_cli_shows_alerts_and_the_audit_log(system: System, cli: Cli) -> None:
     [newest, first] = cli.json("audit", "--target", f"alert:{alert}")["items"]
     assert newest["action"] == first["action"] == "alert.acknowledge"
     assert str(alert) in cli.text("audit", "--action", "alert.acknowledge", "--who", "key 1")
+
+
+def test_cli_shows_what_is_watched_and_synced(system: System, cli: Cli) -> None:
+    watched = cli.json("subscriptions")["items"]
+    assert len(watched) == 2 and all(one["resource"] in cli.text("subscriptions") for one in watched)
+    assert cli.text("subscriptions", "--status", "failing").endswith("There are no such watched resources.\n")
+    [(made,)] = system.sql(
+        "insert into queue.sync_history (resource_type, account, kind, finished_at, outcome)"
+        " values ('emails', %s, 'delta', clock_timestamp(), 'completed') returning id",
+        system.tag,
+    )
+    assert [one["id"] for one in cli.json("syncs", "--account", system.tag)["items"]] == [str(made)]
+    assert system.tag in cli.text("syncs", "--type", "emails")
 
 
 def test_cli_refusals_say_what_to_try(system: System, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
