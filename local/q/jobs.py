@@ -62,11 +62,12 @@ def retry(context: typer.Context, job: Job, json: AsJson = False) -> None:
     show_json(done) if json else say(again if done["created"] else "It runs now.")
 
 
-def show_page(page: Json) -> None:
+def show_page(page: Json, *, with_queue: bool = False) -> None:
     """A page of jobs, and how to get the next one."""
     rows = [
         [
             one["id"],
+            *([one["queue"]] if with_queue else []),
             one["state"],
             one["attempt"],
             ago(one["at"]),
@@ -76,7 +77,8 @@ def show_page(page: Json) -> None:
         for one in page["items"]
     ]
     styles = [{"dead": "red", "active": "cyan"}.get(one["state"], "") for one in page["items"]]
-    show_table(["job", "state", "tries", "when", "correlation", "error"], rows, styles=styles)
+    columns = ["job", *(["queue"] if with_queue else []), "state", "tries", "when", "correlation", "error"]
+    show_table(columns, rows, styles=styles)
     show_end(page, "jobs")
 
 

@@ -23,21 +23,25 @@ NONE = "none"
 
 def list_(
     context: typer.Context,
-    queue: Annotated[str | None, typer.Argument(help="A queue, for its jobs; all queues without one.")] = None,
+    queue: Annotated[str | None, typer.Argument(help="A queue, for its jobs; --search takes all.")] = None,
     status: State = None,
     search: Search = None,
     cursor: Cursor = None,
     limit: Limit = 50,
     json: AsJson = False,
 ) -> None:
-    """Show all queues, or the jobs of one, newest first."""
+    """Show all queues; or jobs, newest first."""
     if queue is not None:
         query = {"status": status, "search": search, "cursor": cursor, "limit": limit}
         page = client_of(context).call("listJobs", queue=queue, query=query)
         show_json(page) if json else jobs.show_page(page)
         return
-    if status or search or cursor:
-        raise usage("--status, --search and --cursor go with a queue: ./dev q list QUEUE")
+    if search is not None and status is None:
+        page = client_of(context).call("findJobs", query={"search": search, "cursor": cursor, "limit": limit})
+        show_json(page) if json else jobs.show_page(page, with_queue=True)
+        return
+    if status or cursor:
+        raise usage("--status goes with a queue, --cursor with a queue or --search: ./dev q list QUEUE")
     stats = client_of(context).call("showStats")
     show_json(stats) if json else _show_stats(stats)
 

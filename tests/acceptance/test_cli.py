@@ -65,6 +65,8 @@ def test_cli_finds_a_job_and_says_what_happened_and_what_to_do(system: System, c
     assert made["id"] in cli.text("list", QUEUE, "--status", "dead")
     [found] = cli.json("list", QUEUE, "--search", name)["items"]
     assert (found["id"], found["errorClass"]) == (made["id"], "validation")
+    assert found in cli.json("list", "--search", name)["items"]  # beside the job that tells of the dead letter
+    assert any(QUEUE in line and made["id"] in line for line in cli.text("list", "--search", name).splitlines())
     shown = cli.json("show", made["id"])
     text = cli.text("show", made["id"])
     [call] = shown["attempts"][0]["details"]["graph_calls"]
