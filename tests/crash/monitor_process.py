@@ -56,7 +56,7 @@ class CrashingProducer(Producer):
 
 
 def run(work: str, url: str, point: str = "") -> None:
-    database = Database(url)
+    database = Database(url, pooler=os.environ.get("DATABASE_POOLER") == "true")
     producer = CrashingProducer(PostgresStore(database), NoTransport(), QUEUES, lambda queue, text: text)
     producer.point = point
     if work == "alerts":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -146,7 +147,7 @@ class Bench:
 @pytest.fixture
 def bench(graph: FakeGraph, database_url: str, sql: psycopg.Connection) -> Iterator[Bench]:
     """Afterwards, no request may have broken Graph's contract."""
-    database = KillableDatabase(database_url)
+    database = KillableDatabase(database_url, pooler=os.environ.get("DATABASE_POOLER") == "true")
     bench = Bench(graph, database, sql)
     graph.set_automatic_delivery(False)
     yield bench
