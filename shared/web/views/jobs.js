@@ -17,19 +17,19 @@ export function Jobs({ place }) {
   const page = usePage();
   return html`<div><h1 tabindex="-1">Jobs</h1>
     <div class="filters">
-      <${Choice} label="Queue" value=${queue} options=${[["", search ? "all queues" : "choose a queue"], ...(names.length ? names : queue ? [queue] : []).map((name) => [name, name])]} onChange=${(value) => change({ queue: value })} />
-      <${Choice} label="State" value=${status} options=${[["", "all"], ...STATES.map((state) => [state, state])]} onChange=${(value) => change({ status: value })} />
+      <${Choice} label="Queue" value=${queue} options=${[["", search ? "all queues" : "choose a queue"], ...(names.length ? names : queue ? [queue] : []).map((name) => [name, name])]} onChange=${(value) => change({ queue: value, status: value && status })} />
+      ${queue ? html`<${Choice} label="State" value=${status} options=${[["", "all"], ...STATES.map((state) => [state, state])]} onChange=${(value) => change({ status: value })} />` : null}
       <${Field} label="Id, correlation id or key" value=${search} onChange=${(value) => change({ search: value })} />
     </div>
     <${Failure} error=${queues.error} again=${queues.again} />
-    ${queue || (search && names.length) ? html`<${Found} key=${queue ? "one" : "all"} queue=${queue} names=${names} status=${status} search=${search} page=${page} />`
+    ${queue || search ? html`<${Found} key=${queue ? "one" : "all"} queue=${queue} status=${status} search=${search} page=${page} />`
       : html`<p class="empty">Choose a queue, or look for an id, a correlation id or an idempotency key in all of them.</p>`}</div>`;
 }
 
-function Found({ queue, names, status, search, page }) {
+function Found({ queue, status, search, page }) {
   const load = queue
     ? (cursor, signal) => get(`${segment(queue)}/jobs`, { status, search, cursor }, signal)
-    : (_cursor, signal) => everywhere(names, { status, search }, signal);
+    : (cursor, signal) => get("jobs", { search, cursor }, signal);
   const pages = usePages(load, [queue, status, search], LIST_SECONDS);
   useEffect(() => page.onRefresh(pages.again));
   const columns = [
@@ -46,10 +46,4 @@ function Found({ queue, names, status, search, page }) {
     ${pages.items === null ? (pages.error ? null : html`<p class="loading" role="status">Loading …</p>`)
       : html`<${Table} caption=${queue ? `Jobs of ${queue}, newest first` : "Jobs of all queues, newest first"} columns=${columns} rows=${pages.items} empty="No job fits." />`}
     <${More} pages=${pages} /></div>`;
-}
-
-/** The newest of every queue that fit; such a search finds few. */
-async function everywhere(names, query, signal) {
-  const found = await Promise.all(names.map((name) => get(`${segment(name)}/jobs`, query, signal)));
-  return { items: found.flatMap((one) => one.items).sort((a, b) => (a.at < b.at ? 1 : -1)), next: null };
 }
