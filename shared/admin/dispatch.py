@@ -67,6 +67,7 @@ def answer(
     try:
         who = _identify(access, request)
         _allow(who, route)
+        _refuse_cross_site(who, request)
         call = Call(
             admin=admin(),
             who=who,
@@ -122,6 +123,14 @@ def _allow(who: Principal, route: Route) -> None:
         has = f"has the role {who.role.title}" if who.role else "has no role"
         log.warning("admin.forbidden", extra={"who": who.name, "operation": route.operation})
         raise RefusalError(403, f"this takes the role {route.role.title}; {who.name} {has}")
+
+
+def _refuse_cross_site(who: Principal, request: Request) -> None:
+    """App Service signs in by a cookie, which a browser sends along from any page: a change must come from ours."""
+    site = request.headers.get("sec-fetch-site", "none")
+    if who.kind == "app-service" and request.method != "GET" and site not in ("same-origin", "none"):
+        log.warning("admin.cross_site", extra={"who": who.name, "site": site})
+        raise RefusalError(403, "a change must not come from a page of another site")
 
 
 def _correlation_id(request: Request) -> str:

@@ -13,7 +13,7 @@ from shared.monitoring.histogram import percentile
 
 BUCKET = timedelta(minutes=5)
 #: Many watchers cause one look.
-CACHE_SECONDS = 2.0
+CACHE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,26 @@ def test_every_protected_route_refuses_without_a_key_and_below_its_role(route: R
             assert status(signed_in(role.title)) == 403
 
 
+@pytest.mark.parametrize("route", [route for route in PROTECTED if route.method != "GET"], ids=lambda r: r.operation)
+def test_no_change_comes_from_a_page_of_another_site(route: Route, built: dict[str, Any]) -> None:
+    """A cookie of App Service would come along with it; a key or a token does not."""
+    Bench(built)
+
+    def refused(site: str) -> bool:
+        headers = signed_in("Admin") | {"sec-fetch-site": site}
+        answer = ask(route.method, route.path, headers=headers, queue="teams-outbound", id="x", name="x")
+        return answer.status_code == 403 and b"another site" in answer.get_body()
+
+    assert refused("cross-site") and refused("same-site")
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_a_change_from_the_dashboard_passes(site: str, built: dict[str, Any]) -> None:
+    Bench(built)
+    headers = signed_in("Operator") | {"sec-fetch-site": site}
+    assert ask("POST", "{queue}/pause", headers=headers, queue="teams-outbound").status_code == 200
+
+
 def test_only_health_is_public() -> None:
     assert [route.path for route in ROUTES if route.role is None] == ["health"]
 
