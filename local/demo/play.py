@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -20,6 +21,8 @@ from local.stack import Stack, temporary_folder
 def run(scenario: Literal["engine", "graph"], json_file: Path | None, keep: bool) -> int:
     """Play a scenario; 0 when everything happened as expected, 1 otherwise."""
     console = Console(width=None if sys.stdout.isatty() else 120)
+    # What the product logs in this process would stand between the lines of the report; the host has its own log.
+    logging.getLogger("shared").addHandler(logging.NullHandler())
     started = time.monotonic()
     with temporary_folder("demo", keep=lambda: keep) as folder:
         console.print("Starting PostgreSQL, Azurite, the fake Graph and the function host …")
