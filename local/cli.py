@@ -24,8 +24,7 @@ CHECKED = ("function_app.py", "functions", "shared", "local", "tests", "bench")
 HELP = """\
 Fleet Queue: the message queue of a fleet management system, on this machine.
 
-  ./dev demo [--json FILE] [--keep]   start everything, play the main scenario, check what happened
-  ./dev demo graph [...]              the same for Microsoft 365: sending, receiving, subscriptions, sync
+  ./dev demo [graph] [--json FILE] [--keep]  start everything, play the queue's scenario, or Microsoft 365's
   ./dev test [pytest arguments]       the whole test suite, against real servers
   ./dev check                         ruff and mypy --strict
 
@@ -39,6 +38,7 @@ Fleet Queue: the message queue of a fleet management system, on this machine.
   ./dev sign-in [--account NAME] [--browser]  sign a service account in (by a code, or in a browser here)
   ./dev reseal                        seal with the current ENCRYPTION_KEY what another key, or none, seals
   ./dev migrate                       bring the database of DATABASE_URL, or of `up`, up to date
+  ./dev schema                        write shared/postgres/schema.sql anew, after a new migration
   ./dev reset [--yes]                 stop, and remove the local data
 
   ./dev setup                         install what is missing (every command does so by itself)
@@ -198,6 +198,14 @@ def logs(
         known = ", ".join(sorted(file.stem for file in folder.glob("*.log")))
         _fail(f"there is no log {name or ''} in {folder}; there are: {known or 'none'}")
     _replace(["tail", "-n", "40", *(["-F"] if follow else []), *map(str, files)])
+
+
+@app.command()
+def schema() -> None:
+    """Write the layout that all migrations together make into shared/postgres/schema.sql."""
+    from local import schema as layout
+
+    print(f"Written: {layout.write().relative_to(ROOT)}")
 
 
 @app.command(context_settings=PASS_ON)
