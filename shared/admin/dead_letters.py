@@ -9,7 +9,6 @@ from uuid import UUID
 
 from shared.admin.cursor import Place, cut, read_cursor
 from shared.admin.errors import RefusalError, not_found
-from shared.admin.job_view import MASK
 from shared.admin.jobs import read_id
 from shared.admin.jobs import redrive as redrive_job
 from shared.admin.models.dead_letters import (
@@ -34,7 +33,7 @@ def list_letters(call: Call) -> DeadLetterPage:
     filters = query.model_dump(exclude={"cursor", "limit"})
     rows = call.admin.reads.letters(filters, read_cursor(query.cursor), query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["died_at"], row["id"]))
-    return DeadLetterPage(items=[DeadLetter.model_validate(_masked(call, row)) for row in page], next=following)
+    return DeadLetterPage(items=[DeadLetter.model_validate(row) for row in page], next=following)
 
 
 def groups(call: Call) -> DeadLetterGroups:
@@ -47,7 +46,7 @@ def show(call: Call) -> DeadLetter:
     row = call.admin.reads.letter(_id(call))
     if row is None:
         raise not_found(UNKNOWN)
-    return DeadLetter.model_validate(_masked(call, row))
+    return DeadLetter.model_validate(row)
 
 
 def review(call: Call) -> DeadLetter:
@@ -127,12 +126,7 @@ def _change(call: Call, change: Callable[[Order, Row], None]) -> DeadLetter:
         change(order, letter)
         return order.letter(letter_id) or letter
 
-    return DeadLetter.model_validate(_masked(call, call.order(order)))
-
-
-def _masked(call: Call, row: Row) -> Row:
-    """The raw text of a message that is no job is a payload too."""
-    return row if call.is_admin or row["body"] is None else {**row, "body": MASK}
+    return DeadLetter.model_validate(call.order(order))
 
 
 def _id(call: Call) -> UUID:

@@ -11,8 +11,9 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
-from shared.access import KEY_HEADER, AdminAccess, Principal, Role, TokensUnavailableError, Verdict
+from shared.access import KEY_HEADER, AdminAccess, Principal, TokensUnavailableError, Verdict
 from shared.admin.errors import RefusalError
+from shared.admin.masking import masked
 from shared.admin.ports import Admin, Call
 from shared.admin.routes import JSON, Route
 from shared.engine.errors import (
@@ -76,7 +77,6 @@ def answer(
             query=_query(route, request),
             body=_body(route, request),
             raw=request.body,
-            is_admin=who.role is Role.ADMIN,
         )
         return _reply(route, call, load("shared.admin", route.run)(call))
     except UnknownQueueError as error:
@@ -192,6 +192,7 @@ def _reply(route: Route, call: Call, result: Any) -> Reply:
     if isinstance(result, Reply):
         return Reply(result.status, result.body, result.media, headers | dict(result.headers))
     if isinstance(result, BaseModel):
+        result = masked(result, call.who.role)
         return Reply(route.status, result.model_dump_json(by_alias=True).encode(), JSON, headers)
     body = result.encode() if isinstance(result, str) else b""
     return Reply(route.status, body, route.media, headers)

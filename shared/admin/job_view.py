@@ -10,13 +10,10 @@ from shared.admin.ports import Row
 from shared.engine.job import BatchRecord, JobRecord, JobState
 from shared.handlers.job_requests import describe
 
-MASK = "•••"
-
 
 def detail(
     job: JobRecord,
     *,
-    masked: bool,
     letter: Row | None,
     orders: Sequence[Row],
     related: Sequence[Row],
@@ -28,8 +25,7 @@ def detail(
     return JobDetail.model_validate(
         shown
         | {
-            "payload": mask(shown["payload"]) if masked else shown["payload"],
-            "payloadMasked": masked,
+            "payloadMasked": False,
             "deadLetterId": letter["id"] if letter else None,
             "timeline": timeline(job, letter, orders),
             "related": [RelatedJob.model_validate(row) for row in related],
@@ -38,29 +34,20 @@ def detail(
     )
 
 
-def mask(value: Any) -> Any:
-    """The same form with every value hidden."""
-    if isinstance(value, dict):
-        return {name: mask(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [mask(inner) for inner in value]
-    return MASK if value is not None else None
-
-
 def timeline(job: JobRecord, letter: Row | None, orders: Sequence[Row]) -> list[Moments]:
-    """What happened to the job, oldest first."""
+    """What happened to the job, oldest first. Error texts stand at the attempts."""
     found = [Moments(at=job.enqueued_at, event="enqueued", text=f"into {job.queue} with priority {job.priority}")]
     for attempt in job.attempts:
         found.append(
             Moments(at=attempt.started_at, event="started", text=f"attempt {attempt.number}", by=attempt.worker)
         )
-        why = f": {attempt.error_class.value}: {attempt.message}" if attempt.error_class else ""
+        why = f": {attempt.error_class.value}" if attempt.error_class else ""
         text = f"attempt {attempt.number} {attempt.outcome}{why}"
         found.append(Moments(at=attempt.finished_at, event="attempt", text=text, by=attempt.worker))
     if job.stop_requested_at is not None:
         found.append(Moments(at=job.stop_requested_at, event="stop requested", text="it stops at its next checkpoint"))
     if job.finished_at is not None:
-        why = f": {job.error_class.value}: {job.error_message}" if job.error_class else ""
+        why = f": {job.error_class.value}" if job.error_class else ""
         found.append(Moments(at=job.finished_at, event="finished", text=f"{job.state.value}{why}"))
     if job.state is JobState.SCHEDULED:
         found.append(Moments(at=job.run_at, event="due", text="it runs then"))

@@ -79,7 +79,6 @@ def show(call: Call) -> JobDetail:
     reads = call.admin.reads
     return job_view.detail(
         job,
-        masked=not call.is_admin,
         letter=reads.letter(job_id) if job.state is JobState.DEAD else None,
         orders=reads.audit({"target": target(job_id)}, None, 100),
         related=reads.related(job_id, job.batch_id),

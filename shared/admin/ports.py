@@ -154,7 +154,6 @@ class Call:
     query: Any
     body: Any
     raw: bytes
-    is_admin: bool
 
     def order(self, order: Callable[[Order], T]) -> T:
         return self.admin.orders.run(self.who, self.correlation_id, order)

@@ -14,7 +14,7 @@ UNKNOWN = "schedule of this name"
 
 
 def list_schedules(call: Call) -> Schedules:
-    return Schedules(items=[_shown(call, one) for one in call.admin.schedules().list()])
+    return Schedules(items=[_shown(one) for one in call.admin.schedules().list()])
 
 
 def create(call: Call) -> Schedule:
@@ -36,7 +36,7 @@ def create(call: Call) -> Schedule:
         order.record("schedule.create", target(body.name), None, _told(made))
         return made
 
-    return _shown(call, call.order(order))
+    return _shown(call.order(order))
 
 
 def change(call: Call) -> Schedule:
@@ -60,7 +60,7 @@ def change(call: Call) -> Schedule:
         order.record("schedule.change", target(name), _told(before), told)
         return after
 
-    return _shown(call, call.order(order))
+    return _shown(call.order(order))
 
 
 def delete(call: Call) -> None:
@@ -103,7 +103,7 @@ def _found(order: Order, name: str) -> Stored:
     return found
 
 
-def _shown(call: Call, one: Stored) -> Schedule:
+def _shown(one: Stored) -> Schedule:
     return Schedule(
         name=one.name,
         queue=one.queue,
@@ -116,7 +116,7 @@ def _shown(call: Call, one: Stored) -> Schedule:
         last_run_at=one.last_run_at,
         last_job_id=one.last_job_id,
         problem=one.problem,
-        payload=one.payload if call.is_admin else None,
+        payload=one.payload,
     )
 
 

@@ -30,7 +30,8 @@ function Shown({ job, again }) {
     <section><h2>Timeline</h2><ol class="timeline">${job.timeline.map((one) => html`
       <li><${Time} at=${one.at} /> <strong>${one.event}</strong> <span class="text">${one.text}</span>${one.by ? html` <span class="by">by ${one.by}</span>` : null}</li>`)}</ol></section>
     <${Related} job=${job} />
-    ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2><${Json} value=${job.result ?? job.progress} label="Result" /></section>` : null}</div>`;
+    ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2>
+      ${job.payloadMasked ? html`<p class="note">What is no id or count is hidden: it takes the role Admin.</p>` : null}<${Json} value=${job.result ?? job.progress} label="Result" /></section>` : null}</div>`;
 }
 
 /** State, error, advice, and what can be done. */
