@@ -30,7 +30,8 @@ def metrics(call: Call) -> Metrics:
 
 def prometheus(call: Call) -> Reply:
     now, counts = call.admin.reads.open_alerts()
-    text = exposition(call.admin.overview(), call.admin.statistics().timers(), counts, now)
+    kept = call.admin.statistics()
+    text = exposition(call.admin.overview(), kept.totals(), kept.timers(), counts, now)
     return Reply(200, text.encode(), CONTENT_TYPE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from shared.monitoring.statistics import QueueNow, TimerRun
+from shared.monitoring.statistics import QueueNow, TimerRun, Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _Value = Callable[[QueueNow], float | None]
@@ -33,15 +33,29 @@ GAUGES: Sequence[tuple[str, str, _Value]] = (
         lambda q: q.recent.average_processing_seconds if q.recent else None,
     ),
 )
+#: name without `_total`, help, what of the totals.
+COUNTERS: Sequence[tuple[str, str, Callable[[Totals], int]]] = (
+    ("fleet_queue_enqueued_jobs", "Jobs enqueued, counted every five minutes.", lambda t: t.enqueued),
+    ("fleet_queue_completed_jobs", "Jobs completed, counted every five minutes.", lambda t: t.completed),
+    ("fleet_queue_failed_attempts", "Attempts that failed, counted when their job ends.", lambda t: t.failed),
+    ("fleet_queue_dead_jobs", "Jobs that ended dead, counted every five minutes.", lambda t: t.dead),
+    ("fleet_queue_cancelled_jobs", "Jobs cancelled, counted every five minutes.", lambda t: t.cancelled),
+)
 
 
 def exposition(
-    queues: Sequence[QueueNow], timers: Sequence[TimerRun], open_alerts: Mapping[str, int], now: datetime
+    queues: Sequence[QueueNow],
+    totals: Sequence[Totals],
+    timers: Sequence[TimerRun],
+    open_alerts: Mapping[str, int],
+    now: datetime,
 ) -> str:
     """The whole answer. `open_alerts` counts them by level."""
     lines: list[str] = []
     for name, text, value in GAUGES:
         lines += _family(name, text, "queue", {queue.queue: value(queue) for queue in queues})
+    for name, text, total in COUNTERS:
+        lines += _family(f"{name}_total", text, "queue", {one.queue: total(one) for one in totals}, "counter")
     shares = {
         (queue.queue, share): queue.recent.latency_at(share) for queue in queues if queue.recent for share in SHARES
     }
@@ -60,15 +74,15 @@ def exposition(
 SHARES = (0.5, 0.95, 0.99)
 
 
-def _family(name: str, text: str, label: str, values: Mapping[str, float | None]) -> Iterator[str]:
-    yield from _head(name, text)
+def _family(name: str, text: str, label: str, values: Mapping[str, float | None], kind: str = "gauge") -> Iterator[str]:
+    yield from _head(name, text, kind)
     for key, value in values.items():
         if value is not None:
             yield f'{name}{{{label}="{_escape(key)}"}} {float(value)}'
 
 
-def _head(name: str, text: str) -> Sequence[str]:
-    return (f"# HELP {name} {text}", f"# TYPE {name} gauge")
+def _head(name: str, text: str, kind: str = "gauge") -> Sequence[str]:
+    return (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
 
 
 def _escape(value: str) -> str:

@@ -115,6 +115,21 @@ class TimerRun:
     finished_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What has happened in a queue since counting began, up to the last five minutes that are kept; it only grows.
+
+    `failed` are attempts, the others jobs.
+    """
+
+    queue: str
+    enqueued: int
+    completed: int
+    failed: int
+    dead: int
+    cancelled: int
+
+
 class Statistics(Protocol):
     """Reads kept figures. Raises StoreUnavailableError."""
 
@@ -128,6 +143,10 @@ class Statistics(Protocol):
 
     def between(self, since: datetime, until: datetime) -> Sequence[Activity]:
         """The hours from `since` to `until` (whole hours), summed up for each queue."""
+        ...
+
+    def totals(self) -> Sequence[Totals]:
+        """Of every queue of which something is kept, by name."""
         ...
 
     def timers(self) -> Sequence[TimerRun]: ...

@@ -414,6 +414,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION queue.add_to_totals() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    insert into queue.queue_totals as t (queue, enqueued, completed, failed, dead, cancelled)
+    values (new.queue, greatest(0, new.enqueued - coalesce(old.enqueued, 0)),
+            greatest(0, new.completed - coalesce(old.completed, 0)), greatest(0, new.failed - coalesce(old.failed, 0)),
+            greatest(0, new.dead - coalesce(old.dead, 0)), greatest(0, new.cancelled - coalesce(old.cancelled, 0)))
+    on conflict (queue) do update
+       set enqueued = t.enqueued + excluded.enqueued, completed = t.completed + excluded.completed,
+           failed = t.failed + excluded.failed, dead = t.dead + excluded.dead, cancelled = t.cancelled + excluded.cancelled;
+    return null;
+end
+$$;
+
 CREATE FUNCTION queue.after_end(p_ids uuid[], p_states text[], p_batches uuid[]) RETURNS text[]
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -960,7 +975,9 @@ $$;
 CREATE FUNCTION queue.error_pattern(p_message text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    select regexp_replace(left(p_message, 300), '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9]+', '#', 'g')
+    select regexp_replace(
+        left(p_message, 300),
+        '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^[:space:]<>"''(),;=]+@[[:alnum:]_-]+(\.[[:alnum:]_-]+)+|[0-9]+', '#', 'g')
 $$;
 
 CREATE FUNCTION queue.expire_due(p_queue text, p_limit integer) RETURNS integer
@@ -3129,6 +3146,15 @@ CREATE TABLE queue.queue_statistics_hour (
     slowest jsonb
 );
 
+CREATE TABLE queue.queue_totals (
+    queue text NOT NULL,
+    enqueued bigint NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL,
+    dead bigint NOT NULL,
+    cancelled bigint NOT NULL
+);
+
 CREATE TABLE queue.refused_sign_in (
     minute timestamp with time zone NOT NULL,
     refusals bigint NOT NULL
@@ -3441,6 +3467,9 @@ ALTER TABLE ONLY queue.queue_statistics_hour
 ALTER TABLE ONLY queue.queue_statistics
     ADD CONSTRAINT queue_statistics_pkey PRIMARY KEY (queue, bucket_at);
 
+ALTER TABLE ONLY queue.queue_totals
+    ADD CONSTRAINT queue_totals_pkey PRIMARY KEY (queue);
+
 ALTER TABLE ONLY queue.rate_limit_tracking
     ADD CONSTRAINT rate_limit_tracking_pkey PRIMARY KEY (key);
 
@@ -3659,6 +3688,8 @@ CREATE TRIGGER audit_log_rows BEFORE DELETE OR UPDATE ON queue.audit_log FOR EAC
 CREATE TRIGGER audit_log_whole BEFORE TRUNCATE ON queue.audit_log FOR EACH STATEMENT EXECUTE FUNCTION queue.keep_audit_log();
 
 CREATE TRIGGER plan_schedule BEFORE INSERT OR UPDATE OF cron, time_zone, paused ON queue.scheduled_jobs FOR EACH ROW EXECUTE FUNCTION queue.plan_schedule();
+
+CREATE TRIGGER queue_statistics_totals AFTER INSERT OR UPDATE ON queue.queue_statistics FOR EACH ROW EXECUTE FUNCTION queue.add_to_totals();
 
 ALTER TABLE ONLY queue.attachments
     ADD CONSTRAINT attachments_communication_id_fkey FOREIGN KEY (communication_id) REFERENCES queue.communication_logs(id) ON DELETE CASCADE;

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from shared.monitoring.statistics import BUCKET, RANGES, Activity, QueueNow, TimerRun
+from shared.monitoring.statistics import BUCKET, RANGES, Activity, QueueNow, TimerRun, Totals
 from shared.postgres.pool import Database
 
 KEEP_DAYS = 30
@@ -111,6 +111,13 @@ class PostgresStatistics:
     def between(self, since: datetime, until: datetime) -> list[Activity]:
         with self._database.connection() as conn:
             return activities(conn, since, until, until - since, True, None)
+
+    def totals(self) -> list[Totals]:
+        with self._database.connection() as conn:
+            rows = conn.execute(
+                "select queue, enqueued, completed, failed, dead, cancelled from queue.queue_totals order by queue"
+            ).fetchall()
+        return [Totals(*row) for row in rows]
 
     def timers(self) -> list[TimerRun]:
         with self._database.connection() as conn:

@@ -263,3 +263,47 @@ def test_a_series_of_thirty_days_answers_at_once(database: Database, sql: psycop
     started = datetime.now(UTC)
     assert len(statistics.series("30d")) > 1000
     assert datetime.now(UTC) - started < timedelta(seconds=3), "about 0.2 s on an idle machine"
+
+
+def totals(statistics: PostgresStatistics) -> tuple[int, ...]:
+    """Completed, failed attempts, dead, cancelled of the queue."""
+    [found] = [one for one in statistics.totals() if one.queue == QUEUE]
+    return found.completed, found.failed, found.dead, found.cancelled
+
+
+def test_totals_grow_by_each_bucket_once_and_by_what_comes_late_and_outlive_the_buckets(
+    statistics: PostgresStatistics, set_clock: Clock, history: History, sql: psycopg.Connection, noon: datetime
+) -> None:
+    history.end(noon + MINUTE, errors=("network",))
+    history.end(noon + MINUTE, state="dead", errors=("validation",))
+    set_clock(noon + 5 * MINUTE + timedelta(seconds=20))
+    statistics.keep()
+    assert totals(statistics) == (1, 2, 1, 0)
+    statistics.keep()
+    assert totals(statistics) == (1, 2, 1, 0), "written again, nothing new"
+    history.end(noon + 4 * MINUTE)
+    history.end(noon + 6 * MINUTE, state="cancelled")
+    set_clock(noon + 10 * MINUTE + timedelta(seconds=20))
+    statistics.keep()
+    assert totals(statistics) == (2, 2, 1, 1), "what was committed late counts, and the next bucket"
+    sql.execute("delete from queue.job_tracking")
+    statistics.keep()
+    set_clock(noon + timedelta(days=40))
+    statistics.forget()
+    assert not kept(sql)
+    assert totals(statistics) == (2, 2, 1, 1), "neither history nor statistics have to be there"
+
+
+def test_two_hosts_that_keep_the_same_bucket_at_once_add_it_once(
+    statistics: PostgresStatistics, database: Database, set_clock: Clock, history: History, noon: datetime
+) -> None:
+    for minute in range(1, 5):
+        history.end(noon + minute * MINUTE)
+    set_clock(noon + 5 * MINUTE + timedelta(seconds=20))
+    hosts = [threading.Thread(target=PostgresStatistics(database, CLOCK).keep) for _ in range(4)]
+    for host in hosts:
+        host.start()
+    for host in hosts:
+        host.join(60)
+        assert not host.is_alive()
+    assert totals(statistics) == (4, 0, 0, 0)
