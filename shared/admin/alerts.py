@@ -7,9 +7,10 @@ from typing import Any
 from shared.admin.cursor import Place, cut, read_cursor
 from shared.admin.errors import RefusalError, not_found, wrong_field
 from shared.admin.jobs import read_id
-from shared.admin.models.alerts import Alert, AlertPage, Threshold, ThresholdChange, Thresholds
+from shared.admin.models.alerts import Alert, AlertPage, Subject, Threshold, ThresholdChange, Thresholds
 from shared.admin.ports import Call, Order, Row
-from shared.monitoring.rules import RULES, SetThreshold, ThresholdError
+from shared.monitoring.meaning import explain
+from shared.monitoring.rules import RULES, SetThreshold, ThresholdError, threshold_of
 from shared.monitoring.rules import Threshold as Values
 
 UNKNOWN = "alert with this id"
@@ -20,7 +21,20 @@ def list_alerts(call: Call) -> AlertPage:
     filters = query.model_dump(exclude={"cursor", "limit"})
     rows = call.admin.reads.alerts(filters, read_cursor(query.cursor), query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["opened_at"], row["id"]))
-    return AlertPage(items=[Alert.model_validate(row) for row in page], next=following)
+    return AlertPage(items=[_alert(row) for row in page], next=following)
+
+
+def show(call: Call) -> Alert:
+    row = call.admin.reads.alert(read_id(call.parameters["id"], UNKNOWN))
+    if row is None:
+        raise not_found(UNKNOWN)
+    return _alert(row)
+
+
+def _alert(row: Row) -> Alert:
+    told = explain(row["key"], row["details"])
+    about = [Subject(kind=one.kind, name=one.name) for one in told.about]
+    return Alert.model_validate({**row, "meaning": told.meaning, "remedy": told.remedy, "about": about})
 
 
 def acknowledge(call: Call) -> Alert:
@@ -37,7 +51,7 @@ def acknowledge(call: Call) -> Alert:
         order.record("alert.acknowledge", f"alert:{alert_id}", told, {"acknowledgedBy": call.who.name})
         return order.alert(alert_id) or before
 
-    return Alert.model_validate(call.order(order))
+    return _alert(call.order(order))
 
 
 def thresholds(call: Call) -> Thresholds:
@@ -78,11 +92,14 @@ def _own(rule: str) -> dict[str, Values]:
 def _shown(rule: str, scope: str, given: SetThreshold | None, own: Values | None) -> Threshold:
     values = given.threshold if given else own or Values(None, None)
     declared = RULES.get(rule)
+    built_in = threshold_of(declared, scope, {}) if declared else Values(None, None)
     return Threshold(
         rule=rule,
         scope=scope,
         warning=values.warning,
         critical=values.critical,
+        built_in_warning=built_in.warning,
+        built_in_critical=built_in.critical,
         unit=declared.unit if declared else "",
         remedy=declared.remedy if declared else "the rule is no longer declared",
         changed_at=given.changed_at if given else None,

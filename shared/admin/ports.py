@@ -17,6 +17,7 @@ from shared.engine.enqueue import Producer
 from shared.engine.job import JobState
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
+from shared.monitoring.report import Reports
 from shared.monitoring.rules import Thresholds
 from shared.monitoring.statistics import QueueNow, Statistics
 
@@ -52,6 +53,8 @@ class Reads(Protocol):
         ...
 
     def alerts(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
+    def alert(self, alert_id: UUID) -> Row | None: ...
 
     def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
 
@@ -114,6 +117,10 @@ class Order(Protocol):
 
     def limits(self, queue: str) -> Limits: ...
 
+    def forget_limits_change(self, queue: str) -> None:
+        """Let the queue's declared limits hold as if nobody had set others."""
+        ...
+
     def record(
         self, action: str, target: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     ) -> None:
@@ -141,6 +148,7 @@ class Admin:
     statistics: Callable[[], Statistics]
     overview: Callable[[], Sequence[QueueNow]]
     thresholds: Callable[[], Thresholds]
+    reports: Callable[[], Reports]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from shared.admin.errors import RefusalError
+from shared.admin.errors import RefusalError, wrong_field
 from shared.admin.models.queues import Cleared, KeyFill, LimitsChange, QueueLimits, QueueState, RateLimit
 from shared.admin.ports import Call, Order
 from shared.engine.control import CLEARABLE, CLEARED_AT_ONCE
 from shared.engine.errors import ControlError
 from shared.engine.ports import Limits, Rate
+from shared.handlers.registry import QUEUES
 
 #: Transactions of one request that clears: an answer comes before any proxy gives up.
 CLEARS_A_REQUEST = 20
@@ -56,6 +57,7 @@ def show_limits(call: Call) -> QueueLimits:
     row = call.admin.reads.limits(call.parameters["queue"])
     return QueueLimits(
         queue=row["queue"],
+        built_in=_change(QUEUES[row["queue"]].limits),
         rate=_rate(row["rate_limit"], row["rate_seconds"]),
         concurrency=row["concurrency"],
         key_rate=_rate(row["key_rate_limit"], row["key_rate_seconds"]),
@@ -71,6 +73,8 @@ def show_limits(call: Call) -> QueueLimits:
 
 def change_limits(call: Call) -> QueueLimits:
     queue, body = call.parameters["queue"], call.body
+    if body.rate is not None and body.job_cost > body.rate.limit:
+        raise wrong_field("jobCost", "it is above the rate, so that no job could ever start")
     limits = Limits(
         _read_rate(body.rate), body.concurrency, _read_rate(body.key_rate), body.key_concurrency, body.job_cost
     )
@@ -84,6 +88,20 @@ def change_limits(call: Call) -> QueueLimits:
         call.order(order)
     except ControlError as error:
         raise RefusalError(422, str(error)) from error
+    return show_limits(call)
+
+
+def reset_limits(call: Call) -> QueueLimits:
+    """What the registry declares, now and after each migration, as if nobody had ever set others."""
+    queue = call.parameters["queue"]
+
+    def order(order: Order) -> None:
+        before, limits = order.limits(queue), QUEUES[queue].limits
+        order.control.set_limits(queue, limits)
+        order.forget_limits_change(queue)
+        order.record("queue.limits", target(queue), _told(before), _told(limits) | {"builtIn": True})
+
+    call.order(order)
     return show_limits(call)
 
 
@@ -101,14 +119,17 @@ def _read_rate(given: RateLimit | None) -> Rate | None:
 
 
 def _told(limits: Limits) -> dict[str, object]:
+    return _change(limits).model_dump(mode="json", by_alias=True)
+
+
+def _change(limits: Limits) -> LimitsChange:
     def rate(given: Rate | None) -> RateLimit | None:
         return _rate(given.limit, given.window.total_seconds()) if given is not None else None
 
-    change = LimitsChange(
+    return LimitsChange(
         rate=rate(limits.rate),
         concurrency=limits.concurrency,
         key_rate=rate(limits.key_rate),
         key_concurrency=limits.key_concurrency,
         job_cost=limits.job_cost,
     )
-    return change.model_dump(mode="json", by_alias=True)

@@ -96,6 +96,8 @@ ROUTES: tuple[Route, ...] = (
           "queues:show_limits", "queues:QueueLimits"),
     Route("PUT", "{queue}/limits", "changeLimits", "Other limits for the queue, from now on", ADMIN,
           "queues:change_limits", "queues:QueueLimits", body="queues:LimitsChange"),
+    Route("DELETE", "{queue}/limits", "resetLimits", "The queue's built-in limits again", ADMIN,
+          "queues:reset_limits", "queues:QueueLimits"),
     # dead letters
     Route("GET", "dead-letter", "listDeadLetters", "Dead letters, newest first", READER,
           "dead_letters:list_letters", "dead_letters:DeadLetterPage", query="dead_letters:DeadLettersQuery"),
@@ -120,15 +122,23 @@ ROUTES: tuple[Route, ...] = (
           "schedules:delete", status=204),
     Route("POST", "schedules/{name}/run", "runSchedule", "Make a job now, besides the slots", OPERATOR,
           "schedules:run_now", "jobs:Receipt", status=202, also=(409, 422)),
+    Route("GET", "schedule-times", "planSchedule", "When a cron expression is due next", READER, "schedules:plan",
+          "schedules:Plan", query="schedules:PlanQuery"),
     # alerts
     Route("GET", "alerts", "listAlerts", "Alerts, newest first", READER, "alerts:list_alerts", "alerts:AlertPage",
           query="alerts:AlertsQuery"),
+    Route("GET", "alerts/{id}", "showAlert", "One alert: what it means and what to do now", READER, "alerts:show",
+          "alerts:Alert"),
     Route("POST", "alerts/{id}/acknowledge", "acknowledgeAlert", "Say that somebody looks after it", OPERATOR,
           "alerts:acknowledge", "alerts:Alert", also=(409,)),
     Route("GET", "thresholds", "showThresholds", "What alerts are raised at", READER, "alerts:thresholds",
           "alerts:Thresholds"),
     Route("PUT", "thresholds", "changeThresholds", "Raise alerts at other values", ADMIN, "alerts:change_thresholds",
           "alerts:Thresholds", body="alerts:ThresholdsChange"),
+    # reports
+    Route("GET", "reports", "listReports", "Daily reports, newest first", READER, "reports:list_reports",
+          "reports:ReportPage", query="reports:ReportsQuery"),
+    Route("GET", "reports/{day}", "showReport", "The figures of a day", READER, "reports:show", "reports:Report"),
     # Microsoft 365
     Route("GET", "subscriptions", "listSubscriptions", "What is watched, and how its subscription is", READER,
           "graph:list_subscriptions", "graph:SubscriptionPage", query="graph:SubscriptionsQuery"),

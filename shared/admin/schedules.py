@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.admin.errors import RefusalError, not_found
+from shared.admin.errors import RefusalError, not_found, wrong_field
 from shared.admin.models.jobs import Receipt
-from shared.admin.models.schedules import Schedule, Schedules
+from shared.admin.models.schedules import Plan, Schedule, Schedules
 from shared.admin.ports import Call, Order
 from shared.engine.schedules import Schedule as Stored
 
@@ -15,6 +15,11 @@ UNKNOWN = "schedule of this name"
 
 def list_schedules(call: Call) -> Schedules:
     return Schedules(items=[_shown(one) for one in call.admin.schedules().list()])
+
+
+def plan(call: Call) -> Plan:
+    found, times = call.admin.schedules().upcoming(call.query.cron, call.query.time_zone)
+    return Plan(cron=found.expression, time_zone=found.zone.key, times=times)
 
 
 def create(call: Call) -> Schedule:
@@ -45,7 +50,7 @@ def change(call: Call) -> Schedule:
     def order(order: Order) -> Stored:
         before = _found(order, name)
         if before.unreadable is not None and "payload" not in given:
-            raise RefusalError(422, f"payload: it cannot be read and must be given: {before.unreadable.reason}")
+            raise wrong_field("payload", f"it cannot be read and must be given: {before.unreadable.reason}")
         now: dict[str, Any] = {
             "queue": before.queue,
             "payload": before.payload,

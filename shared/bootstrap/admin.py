@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.bootstrap.engine import database, producer_on, queues, schedules, sealer, store
-from shared.bootstrap.monitoring import overview, statistics, thresholds
+from shared.bootstrap.monitoring import overview, reports, statistics, thresholds
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.services import delivery_failures
 from shared.settings_errors import SettingsError
@@ -34,6 +34,7 @@ def admin() -> Admin:
         statistics=statistics,
         overview=lambda: overview().queues(),
         thresholds=thresholds,
+        reports=reports,
     )
 
 

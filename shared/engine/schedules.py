@@ -211,6 +211,14 @@ class Schedules:
         """All of them, by name."""
         return self._store.list()
 
+    def upcoming(self, cron: object, time_zone: object, count: int = 5) -> tuple[Cron, Sequence[datetime]]:
+        """An expression in its zone, and its next slots from now on. Raises PayloadError."""
+        plan, first = planned(cron, time_zone, self._store.now())
+        slots = [first]
+        while len(slots) < count:
+            slots.append(plan.next_after(slots[-1]))
+        return plan, slots
+
     def _check(
         self,
         name: object,

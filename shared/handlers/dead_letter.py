@@ -58,7 +58,7 @@ class DeadLetterHandler:
 def notices(letter: DeadLetter, operator: Operator) -> list[NewJob]:
     """The jobs that tell the operator, on whichever ways are set."""
     key = f"{NOTICE}:{letter.id}"
-    text = notice_text(letter)
+    text = notice_text(letter, operator)
     jobs = []
     if operator.chat_id:
         payload = {"chatId": operator.chat_id, "content": text, "contentType": "text"}
@@ -75,7 +75,7 @@ def notices(letter: DeadLetter, operator: Operator) -> list[NewJob]:
     return jobs
 
 
-def notice_text(letter: DeadLetter) -> str:
+def notice_text(letter: DeadLetter, operator: Operator) -> str:
     """What a person needs to know, and what to do next."""
     what = f"Job {letter.job_id}" if letter.job_id else "A message that is no job"
     lines = [
@@ -85,11 +85,10 @@ def notice_text(letter: DeadLetter) -> str:
         f"Dead letter: {letter.id}",
         "",
     ]
+    link = operator.link(f"dead-letters/{letter.id}")
+    lines.append(f"See what it means and what to do: {link or f'./dev q show {letter.id}'}")
     if letter.job_id:
-        lines.append(f"Look at it: GET /api/queue/jobs/{letter.job_id} (header x-admin-key).")
-        lines.append(f"When the cause is mended, run it again: select queue.redrive('{letter.job_id}', 'your name');")
-    else:
-        lines.append("Its text is in the column body of queue.dead_letter_queue, under the id above.")
+        lines.append("When the cause is mended, redrive it there.")
     lines.append("More dead letters of this kind are counted in the alert and not told one by one.")
     return "\n".join(lines)
 

@@ -163,6 +163,10 @@ class Operator:
     endpoint: str | None = None
     dashboard: str | None = None
 
+    def link(self, place: str) -> str | None:
+        """Where the dashboard shows something, as `alerts/<id>`; None without a dashboard."""
+        return f"{self.dashboard}#/{place}" if self.dashboard else None
+
 
 @dataclass(frozen=True, slots=True)
 class BlobFacts:

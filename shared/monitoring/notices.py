@@ -10,6 +10,7 @@ from shared.engine.job import HIGHEST_PRIORITY, NewJob
 from shared.handlers.dead_letter import NOTICE
 from shared.handlers.services import Operator
 from shared.monitoring.alerts import ToldAlert
+from shared.monitoring.meaning import explain
 
 #: More alerts of one run than this are told in one message.
 MOST_SINGLY = 5
@@ -38,7 +39,8 @@ class Notices:
             "resolvedAt": alert.resolved_at.isoformat() if alert.resolved_at else None,
         }
         event = "alert.resolved" if alert.resolved_at else "alert.opened"
-        return self._messages(f"alert:{alert.id}:{what}", _title(alert), _text(alert), event, facts)
+        link = self.operator.link(f"alerts/{alert.id}")
+        return self._messages(f"alert:{alert.id}:{what}", _title(alert), _text(alert), link, event, facts)
 
     def _digest(self, alerts: Sequence[ToldAlert]) -> list[NewJob]:
         ended = sum(alert.resolved_at is not None for alert in alerts)
@@ -46,13 +48,14 @@ class Notices:
         text = "\n".join(_title(alert) for alert in alerts)
         facts = {"opened": len(alerts) - ended, "resolved": ended}
         first = min(f"{alert.id}:{'resolved' if alert.resolved_at else alert.level}" for alert in alerts)
-        return self._messages(f"alerts:{len(alerts)}:{first}", title, text, "alert.digest", facts)
+        link = self.operator.link("alerts?status=open")
+        return self._messages(f"alerts:{len(alerts)}:{first}", title, text, link, "alert.digest", facts)
 
-    def _messages(self, key: str, title: str, text: str, event: str, facts: dict[str, Any]) -> list[NewJob]:
-        operator, text = (
-            self.operator,
-            f"{text}\n\nDashboard: {self.operator.dashboard}" if self.operator.dashboard else text,
-        )
+    def _messages(
+        self, key: str, title: str, text: str, link: str | None, event: str, facts: dict[str, Any]
+    ) -> list[NewJob]:
+        operator = self.operator
+        text = f"{text}\n\nSee it: {link}" if link else text
         payloads: list[tuple[str, dict[str, Any]]] = []
         if operator.chat_id:
             payloads.append(
@@ -61,9 +64,9 @@ class Notices:
         if operator.mail_from and operator.mail_to:
             payloads.append(("outlook-outbound", mail(operator, title, text, "text")))
         if operator.endpoint:
-            link = {"url": operator.dashboard} if (operator.dashboard or "").startswith("https://") else {}
+            url = {"url": link} if (link or "").startswith("https://") else {}
             told = {"title": title[:LONGEST_TITLE], "body": text[:4000], "type": event, "data": facts}
-            payloads.append(("notifications", {"channel": "webhook", "endpoint": operator.endpoint, **told, **link}))
+            payloads.append(("notifications", {"channel": "webhook", "endpoint": operator.endpoint, **told, **url}))
         return [notice(queue, payload, key) for queue, payload in payloads]
 
 
@@ -96,9 +99,11 @@ def _text(alert: ToldAlert) -> str:
         ("threshold", "Threshold"),
         ("reason", "Reason"),
         ("problem", "Problem"),
-        ("remedy", "What to do"),
     ):
-        if alert.details.get(name) is not None and not (alert.resolved_at and name == "remedy"):
+        if alert.details.get(name) is not None:
             lines.append(f"{label}: {alert.details[name]}")
+    if not alert.resolved_at:
+        told = explain(alert.key, alert.details)
+        lines += [f"What it means: {told.meaning}", f"What to do: {told.remedy}"]
     lines.append(f"Alert: {alert.id} ({alert.key})")
     return "\n".join(lines)

@@ -40,12 +40,18 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class DailyReport:
-    """A report as it is kept; `figures` is JSON."""
+class ReportHead:
+    """A report in a list."""
 
     day: date
     made_at: datetime
     subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DailyReport(ReportHead):
+    """A report as it is kept; `figures` is JSON."""
+
     html: str
     figures: Mapping[str, Any]
 
@@ -72,7 +78,7 @@ class Reports(Protocol):
         """None when the report is there, or somebody else makes one."""
         ...
 
-    def list(self, limit: int = 30, before: date | None = None) -> Sequence[DailyReport]:
+    def list(self, limit: int = 30, before: date | None = None) -> Sequence[ReportHead]:
         """The newest first."""
         ...
 
@@ -93,7 +99,7 @@ class ReportTimer:
                 if desk is None:
                     continue
                 figures = summarise(day, desk.material())
-                subject, html = render(figures, self._operator.dashboard)
+                subject, html = render(figures, self._operator.link(f"reports/{day}"))
                 desk.save(subject, html, figures)
                 jobs = self._mails(day, subject, html)
                 enqueued = self._producer.enqueue_many(jobs, conn=desk.conn)

@@ -10,8 +10,8 @@ _CELL = "padding:4px 10px;border-bottom:1px solid #ddd;text-align:{align}"
 _PAGE = "font-family:Segoe UI,Arial,sans-serif;font-size:14px;color:#222"
 
 
-def render(figures: Mapping[str, Any], dashboard: str | None) -> tuple[str, str]:
-    """Subject and HTML of the figures that shared.monitoring.report.summarise made."""
+def render(figures: Mapping[str, Any], link: str | None) -> tuple[str, str]:
+    """Subject and HTML of the figures that shared.monitoring.report.summarise made; `link` leads to them."""
     total, before = figures["total"], figures["totalWeekBefore"]
     subject = f"Fleet Queue {figures['day']}: {total['completed']:,} completed, {total['dead']:,} dead"
     parts = [
@@ -25,8 +25,8 @@ def render(figures: Mapping[str, Any], dashboard: str | None) -> tuple[str, str]
         _alerts(figures["alerts"]),
         _subscriptions(figures["subscriptions"]),
     ]
-    if dashboard:
-        parts.append(f"<p><a href='{escape(dashboard, quote=True)}'>Open the dashboard</a></p>")
+    if link:
+        parts.append(f"<p><a href='{escape(link, quote=True)}'>Open it in the dashboard</a></p>")
     body = "\n".join(part for part in parts if part)
     return subject, f"<html><body style='{_PAGE}'>\n{body}\n</body></html>"
 

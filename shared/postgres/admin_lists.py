@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
@@ -55,6 +56,11 @@ def list_alerts(
         " order by a.opened_at desc, a.id desc limit %(limit)s"
     )
     return rows(conn, statement, {**filters, **place_values(after, limit)})
+
+
+def show_alert(conn: psycopg.Connection, alert_id: UUID) -> dict[str, Any] | None:
+    found = rows(conn, f"select {ALERT} from queue.queue_alerts a where a.id = %(id)s", {"id": alert_id})  # noqa: S608
+    return found[0] if found else None
 
 
 def list_audit(

@@ -145,6 +145,9 @@ class PostgresOrder:
         self._conn.execute("select from queue.queue_settings where queue = %s for update", (queue,))
         return self.store.settings(queue).limits
 
+    def forget_limits_change(self, queue: str) -> None:
+        self._conn.execute("update queue.queue_settings set limits_changed_at = null where queue = %s", (queue,))
+
     def record(
         self, action: str, target: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     ) -> None:

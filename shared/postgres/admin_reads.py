@@ -52,6 +52,10 @@ class PostgresReads:
         with self._database.connection() as conn:
             return [*admin_lists.list_alerts(conn, filters, after, limit)]
 
+    def alert(self, alert_id: UUID) -> Row | None:
+        with self._database.connection() as conn:
+            return admin_lists.show_alert(conn, alert_id)
+
     def audit(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:
             return [*admin_lists.list_audit(conn, filters, after, limit)]

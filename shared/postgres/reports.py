@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from shared.engine.json_text import to_json
-from shared.monitoring.report import WEEK, DailyReport, Desk, Material, day_begin
+from shared.monitoring.report import WEEK, DailyReport, Desk, Material, ReportHead, day_begin
 from shared.monitoring.statistics import Activity
 from shared.postgres.pool import Database
 from shared.postgres.statistics import activities
@@ -81,14 +81,14 @@ class PostgresReports:
             known = conn.execute("select from queue.daily_report where day = %s", (day,)).fetchone()
             yield _Desk(conn, day) if row[0] and known is None else None
 
-    def list(self, limit: int = 30, before: date | None = None) -> list[DailyReport]:
+    def list(self, limit: int = 30, before: date | None = None) -> list[ReportHead]:
         with self._database.connection() as conn:
             rows = conn.execute(
-                f"select {_COLUMNS} from queue.daily_report"  # noqa: S608 - constant
+                "select day, made_at, subject from queue.daily_report"
                 " where day < coalesce(%s, 'infinity'::date) order by day desc limit %s",
                 (before, limit),
             ).fetchall()
-        return [DailyReport(*row) for row in rows]
+        return [ReportHead(*row) for row in rows]
 
     def get(self, day: date) -> DailyReport | None:
         with self._database.connection() as conn:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.admin.models.base import ListQuery, Model, Page, ShortText
+from shared.monitoring.meaning import Kind
 
 Level = Literal["info", "warning", "critical"]
 
@@ -20,13 +21,23 @@ class AlertsQuery(ListQuery):
     level: Level | None = None
 
 
+class Subject(Model):
+    """What an alert is about: a queue, its dead letters or limits, a schedule, a job (`name`), or a whole list."""
+
+    kind: Kind
+    name: str
+
+
 class Alert(Model):
-    """Something that is or was wrong."""
+    """Something that is or was wrong: what it means, what to do now (`remedy`), and where to look (`about`)."""
 
     id: UUID
     key: str
     level: Level
     title: str
+    meaning: str
+    remedy: str
+    about: list[Subject]
     details: dict[str, Any]
     occurrences: int
     opened_at: datetime
@@ -42,12 +53,15 @@ class AlertPage(Page[Alert]):
 
 class Threshold(Model):
     """What a rule compares with, for one scope (a queue, a timer) or, where that is empty, for all that have none of
-    their own. A null: no alert of that level. `changedBy` is null for what nobody has set."""
+    their own. A null: no alert of that level. `changedBy` is null for what nobody has set; a reset brings the built-in
+    values back, or what is set for all."""
 
     rule: str
     scope: str
     warning: float | None
     critical: float | None
+    built_in_warning: float | None
+    built_in_critical: float | None
     unit: str
     remedy: str
     changed_at: datetime | None

@@ -62,9 +62,13 @@ class KeyFill(Model):
 
 
 class QueueLimits(LimitsChange):
-    """`usedInWindow` of `rate` and `inUse` of `concurrency` say how full they are now; `keys` are the fullest ones."""
+    """`usedInWindow` of `rate` and `inUse` of `concurrency` say how full they are now; `keys` are the fullest ones.
+
+    `changedAt` is null while the built-in limits hold.
+    """
 
     queue: str
+    built_in: LimitsChange
     used_in_window: int
     in_use: int
     blocked_until: datetime | None

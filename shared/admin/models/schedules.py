@@ -39,6 +39,21 @@ class Schedules(Model):
     items: list[Schedule]
 
 
+class PlanQuery(Model):
+    """An expression to look at; nothing is made of it."""
+
+    cron: ShortText
+    time_zone: ShortText = "UTC"
+
+
+class Plan(Model):
+    """The next times at which it would make a job, soonest first."""
+
+    cron: str
+    time_zone: str
+    times: list[datetime]
+
+
 class NewSchedule(Model):
     """A schedule to make."""
 

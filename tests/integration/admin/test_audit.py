@@ -53,6 +53,7 @@ def test_audit_has_exactly_one_row_for_each_change_of_every_route(api: Api, sql:
         "pauseQueue": ("queue.pause", {"queue": QUEUE}),
         "resumeQueue": ("queue.resume", {"queue": QUEUE}),
         "changeLimits": ("queue.limits", {"body": {"concurrency": 3}, "queue": QUEUE}),
+        "resetLimits": ("queue.limits", {"queue": QUEUE}),
         "reviewDeadLetter": ("dead_letter.review", {"body": {"note": "n"}, "id": letters[0]}),
         "redriveDeadLetters": ("dead_letter.redrive", {"body": {"ids": [letters[1]]}}),
         "discardDeadLetter": ("dead_letter.discard", {"id": letters[2]}),

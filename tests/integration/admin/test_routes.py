@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
 from shared import bootstrap
 from shared.engine.job import Completed, Dead, ErrorClass, Failure, Settlement
+from shared.postgres.alerts import PostgresAlerts
 from tests.integration.admin.conftest import Api
 
 QUEUE = "teams-outbound"
@@ -111,7 +113,13 @@ def test_a_queue_is_paused_resumed_cleared_and_limited(api: Api) -> None:
     shown = api.get("{queue}/limits", queue=QUEUE)
     assert (shown["rate"], shown["concurrency"]) == ({"limit": 5, "windowSeconds": 10.0}, 2)
     assert (shown["usedInWindow"], shown["inUse"]) == (1, 1)
-    assert api.ask("PUT", "{queue}/limits", {"rate": {"limit": 0, "windowSeconds": 1}}, queue=QUEUE)[0] == 422
+    wrong = {"rate": {"limit": 0, "windowSeconds": 1}}, {"rate": {"limit": 2, "windowSeconds": 1}, "jobCost": 3}
+    for body, field in zip(wrong, ("rate.limit", "jobCost"), strict=True):
+        status, answer = api.ask("PUT", "{queue}/limits", body, queue=QUEUE)
+        assert (status, [one["field"] for one in answer["errors"]]) == (422, [field])
+    status, shown = api.ask("DELETE", "{queue}/limits", queue=QUEUE)
+    assert (status, shown["concurrency"], shown["changedAt"]) == (200, 10, None)
+    assert shown["builtIn"] == {name: shown[name] for name in shown["builtIn"]}
     assert api.ask("POST", "{queue}/pause", queue="nowhere")[0] == 404
 
 
@@ -162,6 +170,13 @@ def test_schedules_are_made_changed_run_and_deleted(api: Api) -> None:
     assert status == 202 and api.get("jobs/{id}", id=receipt["id"])["queue"] == "sync"
     assert [one["name"] for one in api.get("schedules")["items"]] == ["daily"]
     assert api.ask("DELETE", "schedules/{name}", name="daily") == (204, "")
+    shown = api.get("schedule-times", {"cron": "0 6 * * mon-fri", "timeZone": "Europe/Berlin"})
+    times = [datetime.fromisoformat(one).astimezone(ZoneInfo("Europe/Berlin")) for one in shown["times"]]
+    assert (
+        len(times) == 5 and times == sorted(times) and {(one.hour, one.weekday() < 5) for one in times} == {(6, True)}
+    )
+    status, wrong = api.ask("GET", "schedule-times", query={"cron": "x", "timeZone": "Mars"})
+    assert (status, {one["field"] for one in wrong["errors"]}) == (422, {"cron", "timeZone"})
     assert api.ask("DELETE", "schedules/{name}", name="daily")[0] == 404
 
 
@@ -169,7 +184,11 @@ def test_alerts_are_listed_and_acknowledged(api: Api, sql: psycopg.Connection) -
     sql.execute("insert into queue.queue_alerts (alert_key, level, title) values ('a', 'warning', 'A')")
     [alert] = api.get("alerts", {"status": "open", "level": "warning"})["items"]
     assert api.ask("POST", "alerts/{id}/acknowledge", id=alert["id"])[1]["acknowledgedBy"] == "key 1"
+    shown = api.get("alerts/{id}", id=alert["id"])
+    assert (shown["acknowledgedBy"], bool(shown["meaning"]), bool(shown["remedy"])) == ("key 1", True, True)
     sql.execute("update queue.queue_alerts set resolved_at = now()")
+    for unknown in (str(uuid4()), "x"):
+        assert api.ask("GET", "alerts/{id}", id=unknown)[0] == 404
     assert api.ask("POST", "alerts/{id}/acknowledge", id=alert["id"])[0] == 409
     assert api.ask("POST", "alerts/{id}/acknowledge", id=str(uuid4()))[0] == 404
 
@@ -188,6 +207,39 @@ def test_figures_of_now_and_over_time(api: Api, sql: psycopg.Connection) -> None
     assert 'fleet_queue_active_jobs{queue="teams-outbound"} 0.0' in api.get("prometheus").splitlines()
 
 
+def test_an_alert_names_what_it_is_about(api: Api, sql: psycopg.Connection) -> None:
+    api.enqueue()
+    die("the chat is gone")
+    [letter] = sql.execute("select id from queue.dead_letter_queue").fetchone() or [None]
+    alerts = PostgresAlerts(bootstrap.database())
+    found = alerts.dead_letter(UUID(str(letter)))
+    assert found is not None and alerts.raise_alert(found)
+    [alert] = api.get("alerts")["items"]
+    job = api.get("dead-letter/{id}", id=str(letter))["jobId"]
+    assert alert["about"] == [{"kind": "dead-letters", "name": QUEUE}, {"kind": "job", "name": job}]
+    assert "redrive" in alert["remedy"]
+
+
+def test_daily_reports_are_listed_page_by_page_and_shown(api: Api, sql: psycopg.Connection) -> None:
+    sql.execute(
+        "insert into queue.daily_report (day, figures, subject, html)"
+        " select date '2026-03-01' + n, jsonb_build_object('day', n), 'Day ' || n, '<p>' from generate_series(1, 5) n"
+    )
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = api.get("reports", {"limit": "2", **cursor})
+        seen += [one["day"] for one in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert seen == [f"2026-03-0{n}" for n in (6, 5, 4, 3, 2)]
+    shown = api.get("reports/{day}", day="2026-03-03")
+    assert (shown["subject"], shown["figures"]) == ("Day 2", {"day": 2})
+    for unknown in ("2026-03-09", "yesterday"):
+        assert api.ask("GET", "reports/{day}", day=unknown)[0] == 404
+
+
 def test_thresholds_are_shown_changed_together_and_reset(api: Api) -> None:
     shown = {(one["rule"], one["scope"]): one for one in api.get("thresholds")["items"]}
     assert (shown["backlog", ""]["warning"], shown["backlog", ""]["changedBy"]) == (1000, None)
@@ -200,6 +252,7 @@ def test_thresholds_are_shown_changed_together_and_reset(api: Api) -> None:
     assert status == 200
     [row] = [one for one in answer["items"] if one["scope"] == QUEUE]
     assert (row["warning"], row["critical"], row["changedBy"]) == (5, 9, "key 1")
+    assert (row["builtInWarning"], row["builtInCritical"]) == (1000, 10_000)
     answer = api.ask("PUT", "thresholds", {"items": [{"rule": "backlog", "scope": QUEUE, "reset": True}]})[1]
     assert not [one for one in answer["items"] if one["scope"] == QUEUE]
 

@@ -73,6 +73,8 @@ def test_a_report_is_made_at_midnight_kept_and_sent_once(bench: Bench, midnight:
     for _ in range(3):
         bench.timer.run()
     report = bench.reports.get(yesterday(midnight))
+    day = yesterday(midnight)
+    assert report is not None and f"https://fleet.example/d#/reports/{day}" in report.html, "the mail leads to its page"
     assert report is not None and bench.days() == [yesterday(midnight)]
     assert report.figures["total"]["completed"] == 20
     assert report.figures["failures"] == [{"queue": QUEUE, "errorClass": "network", "times": 4}]

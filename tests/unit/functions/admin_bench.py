@@ -89,6 +89,7 @@ class Bench:
             lambda: nothing,
             list,
             lambda: nothing,
+            lambda: nothing,
         )
         built["admin_access"] = AdminAccess(KEY, PREVIOUS, app_service=True)
 

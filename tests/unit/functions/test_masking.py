@@ -23,6 +23,7 @@ from shared.admin.routes import ROUTES
 OPEN = {
     "AuditEntry.before": "the audit log holds no payload (test_audit)",
     "AuditEntry.after": "the audit log holds no payload (test_audit)",
+    "Report.figures": "counts, ids of jobs, titles of alerts",
     "Openapi.root": "the document",
     "Bucket.failures": "counts by class",
     "Health.checks": "names",

@@ -26,9 +26,11 @@ from shared.monitoring.alerts import (
     judge,
     readings,
 )
+from shared.monitoring.meaning import FAMILIES, Subject, explain
 from shared.monitoring.notices import Notices
 from shared.monitoring.rules import RULES, TIMERS, Rule, Threshold, ThresholdError, check, threshold_of
 from shared.monitoring.statistics import Activity, QueueNow
+from shared.postgres.alert_board import OWNED
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -203,10 +205,11 @@ def test_an_alert_is_told_on_every_way_with_a_link_and_what_to_do() -> None:
     assert set(jobs) == {"teams-outbound", "outlook-outbound", "notifications"}
     for job in jobs.values():
         text = str(job.payload)
-        assert "5,000 jobs are ready" in text and "Wait." in text and "https://fleet.example/d" in text
+        assert "5,000 jobs are ready" in text and "Wait." in text and "https://fleet.example/d#/alerts/id-1" in text
         assert job.priority == 1
         assert job.idempotency_key == job.correlation_id == "operator-notice:alert:id-1:warning"
     assert jobs["notifications"].payload["data"]["alertId"] == "id-1"
+    assert jobs["notifications"].payload["url"] == "https://fleet.example/d#/alerts/id-1"
 
 
 def test_an_alert_has_a_message_for_its_opening_its_rise_and_its_end() -> None:
@@ -224,6 +227,23 @@ def test_many_alerts_at_once_are_one_message_each_way() -> None:
     jobs = Notices(OPERATOR).jobs([told(n, resolved_at=NOW if n > 20 else None) for n in range(1, 31)])
     assert len(jobs) == 3
     assert "20 alerts opened, 10 resolved" in str(jobs[0].payload)
+    assert "https://fleet.example/d#/alerts?status=open" in str(jobs[0].payload)
+
+
+@pytest.mark.parametrize("kind", sorted({*OWNED, *FAMILIES}))
+def test_every_kind_of_alert_has_a_meaning_and_a_remedy(kind: str) -> None:
+    told = explain(f"{kind}:mail", {"remedy": "Do this."})
+    assert told.meaning == FAMILIES[kind].meaning and told.remedy == "Do this."
+    assert explain(f"{kind}:mail", {}).remedy == FAMILIES[kind].remedy
+
+
+def test_an_alert_leads_to_what_it_is_about() -> None:
+    assert explain("backlog:mail", {}).about == (Subject("queue", "mail"), Subject("limits", "mail"))
+    assert explain("dead-letters:mail", {}).about[0] == Subject("dead-letters", "mail")
+    letters = explain("dead-letter:mail:auth", {"queue": "mail", "lastJobId": "1"})
+    assert letters.about == (Subject("dead-letters", "mail"), Subject("job", "1"))
+    assert explain("schedule:a:b", {}).about == (Subject("schedule", "a:b"),)
+    assert explain("nobody:knows", {}).about == () and explain("nobody:knows", {}).remedy
 
 
 def test_alert_messages_are_payloads_that_their_queues_take() -> None:

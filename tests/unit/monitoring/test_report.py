@@ -70,7 +70,7 @@ class Cells(HTMLParser):
 
 
 def test_a_report_is_well_formed_html_with_everything_in_it_and_nothing_unescaped() -> None:
-    subject, html = render(summarise(DAY, material()), "https://fleet.example/d?a=1&b='")
+    subject, html = render(summarise(DAY, material()), "https://fleet.example/d?a=1&b='#/reports/2026-03-01")
     assert subject == "Fleet Queue 2026-03-01: 250 completed, 2 dead"
     page = Cells()
     page.feed(html)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -81,6 +82,12 @@ def test_a_dead_letter_that_is_no_longer_kept_ends_well() -> None:
     alerts = FakeAlerts(None)
     assert run(alerts) is None
     assert alerts.raised == []
+
+
+def test_a_notice_links_to_the_dead_letter_itself() -> None:
+    told = notices(LETTER, replace(EVERYONE, dashboard="https://fleet.example/d"))
+    assert f"https://fleet.example/d#/dead-letters/{LETTER.id}" in told[0].payload["content"]
+    assert f"./dev q show {LETTER.id}" in notices(LETTER, replace(EVERYONE, dashboard=None))[0].payload["content"]
 
 
 def test_a_message_that_was_no_job_is_told_too() -> None:
