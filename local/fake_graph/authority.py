@@ -118,6 +118,9 @@ class Authority:
             payload = tokens.verify(form.get("refresh_token", ""), REFRESH)
         except jwt.InvalidTokenError:
             raise AuthorityError("invalid_grant", 9002313, "The refresh token is malformed.") from None
+        if payload["public"] and proves_itself(form):
+            text = "Client is public so neither 'client_assertion' nor 'client_secret' should be presented."
+            raise AuthorityError("invalid_client", 700025, text, 401)
         user = self._world.find_user(payload["oid"])
         if user is None or payload["issued"] < self._world.sessions_valid_from.get(payload["oid"], 0):
             raise AuthorityError("invalid_grant", 50173, "The provided grant has expired due to it being revoked.")
@@ -135,7 +138,10 @@ class Authority:
             "sub": f"pairwise-{user.id}", "oid": user.id, "tid": TENANT, "preferred_username": user.upn,
             "name": user.name, "ver": "2.0", "nonce": nonce or None,
         }  # fmt: skip
-        refresh = {"aud": REFRESH, "oid": user.id, "scope": scope, "issued": now, "jti": uuid.uuid4().hex}
+        refresh = {
+            "aud": REFRESH, "oid": user.id, "scope": scope, "issued": now, "jti": uuid.uuid4().hex,
+            "public": not proves_itself(form),
+        }  # fmt: skip
         client_info = json.dumps({"uid": user.id, "utid": TENANT}).encode()
         return {
             "token_type": "Bearer",

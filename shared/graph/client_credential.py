@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msal
 
 from shared.graph.authority import AuthorityHttp, guarded, refusal, text_of
-from shared.graph.credentials import ClientCertificate, ClientSecret, Credential, FederatedToken, ManagedIdentity
+from shared.graph.credentials import ClientCertificate, ClientSecret, FederatedToken, ManagedIdentity
 from shared.graph.errors import TokenFailure, TokenRefused, TokenUnavailable
 from shared.http_session import HttpSession
 
@@ -17,19 +18,20 @@ EXCHANGE = "api://AzureADTokenExchange"
 _SWITCH_ON = "Switch the app's managed identity on, or check its client id in {setting}."
 
 
-def msal_credential(credential: Credential, session: HttpSession) -> str | dict[str, Any] | None:
-    """`client_credential` of MSAL's confidential client; None: the application has nothing to prove itself with."""
+def msal_credential(
+    credential: ClientSecret | ClientCertificate | FederatedToken, session: HttpSession
+) -> str | dict[str, Any]:
+    """`client_credential` of MSAL's confidential client."""
     match credential:
         case ClientSecret():
             return credential.value
         case ClientCertificate():
             return {"private_key": credential.private_key, "public_certificate": credential.certificate}
-        case FederatedToken(source=Path() as path):
-            return {"client_assertion": lambda: _read(path)}
-        case FederatedToken(source=ManagedIdentity() as identity):
-            return {"client_assertion": lambda: _exchange_token(identity, session)}
-        case _:
-            return None
+        case FederatedToken(source):
+            assertion = (
+                partial(_read, source) if isinstance(source, Path) else partial(_exchange_token, source, session)
+            )
+            return {"client_assertion": assertion}
 
 
 def ask_managed_identity(

@@ -73,7 +73,8 @@ class DelegatedTokens(Tokens):
 
     def _redeem(self, stored: StoredCache, *, fresh: bool, claims: str | None) -> dict[str, Any]:
         if self._client is None:
-            self._client = self._new_client(self._cache)
+            # As public as the sign-in was: Entra ID refuses its refresh token beside a secret (AADSTS700025).
+            self._client = msal.PublicClientApplication(token_cache=self._cache, **self._client_options())
         account = next(iter(self._client.get_accounts(self._account)), None)
         if account is None:
             raise self._sign_in_required("the stored sign-in is of another account.")

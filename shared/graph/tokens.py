@@ -134,18 +134,10 @@ class Tokens(ABC):
             raise self._refusal(result)
         return token
 
-    def _new_client(self, cache: msal.TokenCache | None = None) -> msal.ClientApplication:
-        """MSAL's client that proves the application, or one that need not where it has nothing to prove itself with."""
-        options = msal_options(self._application, self._http, self._http_cache) | {"token_cache": cache}
-        credential = msal_credential(self._application.credential, self._session)
-        if credential is None:
-            return msal.PublicClientApplication(self._application.client_id, **options)
-        return msal.ConfidentialClientApplication(
-            self._application.client_id,
-            client_credential=credential,
-            client_capabilities=["CP1"],  # we answer claims challenges
-            **options,
-        )
+    def _client_options(self) -> dict[str, Any]:
+        """What MSAL's client is built with, besides what proves it."""
+        options = msal_options(self._application, self._http, self._http_cache)
+        return {"client_id": self._application.client_id, "client_capabilities": ["CP1"], **options}
 
     @abstractmethod
     def _acquire(self, *, fresh: bool, claims: str | None) -> dict[str, Any]:
@@ -182,7 +174,8 @@ class AppTokens(Tokens):
             resource = self._scopes[0].removesuffix("/.default")
             return ask_managed_identity(credential, self._http, resource, claims)
         if self._client is None:
-            self._client = self._new_client()
+            proof = msal_credential(credential, self._session)
+            self._client = msal.ConfidentialClientApplication(client_credential=proof, **self._client_options())
         if fresh:
             self._client.remove_tokens_for_client()
         result: dict[str, Any] = self._client.acquire_token_for_client(self._scopes, claims_challenge=claims)

@@ -50,12 +50,14 @@ def test_msal_signs_a_user_in_by_device_code_and_refreshes(graph: FakeGraph, aut
     assert answer["id_token_claims"]["preferred_username"] == SERVICE
     (account,) = public.get_accounts()
     assert account["username"] == SERVICE
-    # The confidential client takes over what the public one has cached, and refreshes with its secret.
-    app = msal.ConfidentialClientApplication(client_credential=SECRET, token_cache=cache, **authority)
-    assert app.acquire_token_silent(SCOPES, account)["token_source"] == "cache"
-    refreshed = app.acquire_token_silent(SCOPES, account, force_refresh=True)
+    assert public.acquire_token_silent(SCOPES, account)["token_source"] == "cache"
+    refreshed = public.acquire_token_silent(SCOPES, account, force_refresh=True)
     assert refreshed["token_source"] == "identity_provider"
     assert refreshed["access_token"] != answer["access_token"]
+    # A confidential client takes over what is cached, and cannot refresh it: what a public client got stays public.
+    app = msal.ConfidentialClientApplication(client_credential=SECRET, token_cache=cache, **authority)
+    refused = app.acquire_token_silent_with_error(SCOPES, account, force_refresh=True)
+    assert refused["error_codes"] == [700025]
 
 
 def test_a_device_code_is_pending_until_it_is_approved(graph: FakeGraph, session: requests.Session) -> None:

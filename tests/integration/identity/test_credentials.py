@@ -89,15 +89,6 @@ def test_a_certificate_in_any_form(product: Product, prove: Prove, tmp_path: Pat
     works(product)
 
 
-def test_the_service_account_is_refreshed_with_the_certificate(product: Product, prove: Prove) -> None:
-    certificate = new_certificate()
-    trust(product, certificate)
-    prove(GRAPH_CERTIFICATE=certificate.pem())
-    product.sign_in()
-    assert bootstrap.service_account_tokens(SERVICE).token(refused="")
-    assert "client_assertion" in product.graph.requests()[-1]["body"]
-
-
 def test_a_certificate_that_the_tenant_does_not_know_is_told_with_its_remedy(product: Product, prove: Prove) -> None:
     trust(product, new_certificate())
     prove(GRAPH_CERTIFICATE=new_certificate().pem())
@@ -166,13 +157,21 @@ def test_without_a_managed_identity_the_remedy_says_what_to_switch_on(product: P
 
 
 @pytest.mark.usefixtures("app_service")
-def test_with_a_managed_identity_the_service_account_is_refreshed_as_a_public_client(
-    product: Product, prove: Prove
+@pytest.mark.parametrize("kind", ["secret", "certificate", "managed identity"])
+def test_the_service_account_is_refreshed_as_the_public_client_that_signed_it_in(
+    product: Product, prove: Prove, kind: str
 ) -> None:
-    prove(GRAPH_MANAGED_IDENTITY="system")
+    """Entra ID refuses such a refresh token where the application proves itself beside it (AADSTS700025)."""
+    if kind == "certificate":
+        certificate = new_certificate()
+        trust(product, certificate)
+        prove(GRAPH_CERTIFICATE=certificate.pem())
+    elif kind == "managed identity":
+        prove(GRAPH_MANAGED_IDENTITY="system")
     product.sign_in()
     assert bootstrap.service_account_tokens(SERVICE).token(refused="")
-    assert "client_assertion" not in product.graph.requests()[-1]["body"]
+    form = product.graph.requests()[-1]["body"]
+    assert form["grant_type"] == "refresh_token" and not {"client_secret", "client_assertion"} & form.keys()
 
 
 @pytest.mark.usefixtures("app_service")
