@@ -28,10 +28,9 @@ def msal_credential(
         case ClientCertificate():
             return {"private_key": credential.private_key, "public_certificate": credential.certificate}
         case FederatedToken(source):
-            assertion = (
-                partial(_read, source) if isinstance(source, Path) else partial(_exchange_token, source, session)
-            )
-            return {"client_assertion": assertion}
+            if isinstance(source, Path):
+                return {"client_assertion": partial(_read, source)}
+            return {"client_assertion": partial(_exchange_token, source, session)}
 
 
 def ask_managed_identity(

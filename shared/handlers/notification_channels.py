@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from shared.outgoing.webhooks import Endpoint, WebhookSender
 
 ChannelName = Literal["teams-activity", "push", "webhook"]
 CHANNELS: tuple[ChannelName, ...] = get_args(ChannelName)
+#: What a tag of Notification Hubs may be made of.
+_TAG = re.compile(r"[A-Za-z0-9_@#.:-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,12 @@ class PushChannel:
 
     def send(self, job: Job, notice: Notice) -> dict[str, Any]:
         user_id = _user(notice)
+        if not _TAG.fullmatch(user_id):
+            # A tag is an expression to the hub: with other characters it could name other people's devices.
+            raise RejectedError(
+                "userIds: a push is told by a tag, which takes letters and digits of ASCII and _ @ # . : - only: give "
+                "Graph's id of the user"
+            )
         properties = {
             "title": notice.title,
             "body": notice.body,

@@ -42,7 +42,9 @@ class PublicAddresses:
         inner = _inner(address)
         if any(inner.version == network.version and inner in network for network in self._also):
             return True
-        return inner.is_global and not inner.is_multicast and not inner.is_reserved and inner != _PLATFORM
+        is_site_local = isinstance(inner, ipaddress.IPv6Address) and inner.is_site_local
+        is_odd = inner.is_multicast or inner.is_reserved or is_site_local or inner == _PLATFORM
+        return inner.is_global and not is_odd
 
 
 def _inner(address: Address) -> Address:

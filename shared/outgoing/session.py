@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 import requests
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 from shared.http_session import DeadlineAdapter, DeadlineConnection, HttpSession, SecureDeadlineConnection
 from shared.outgoing.addresses import AddressRefused, PublicAddresses
@@ -82,6 +89,19 @@ class PublicSession(HttpSession):
         finally:
             _addresses.reset(mark)
         with response:
-            content = response.raw.read(ANSWER_BYTES + 1, decode_content=True)
+            content = _start(response)
         response._content = content[:ANSWER_BYTES]  # what requests keeps a body in that it has read
         return response
+
+
+def _start(response: requests.Response) -> bytes:
+    """The start of the body; what goes wrong on the way is told as requests tells it of a body that it reads itself."""
+    try:
+        content: bytes = response.raw.read(ANSWER_BYTES + 1, decode_content=True)
+    except ReadTimeoutError as error:
+        raise requests.exceptions.ReadTimeout(error) from error
+    except DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except HTTPError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
@@ -16,6 +17,7 @@ from local.fake_graph.process import FakeGraph
 from local.fake_graph.receivers import SECRET
 from local.fake_graph.state import CLIENT, DRIVER, TENANT
 from local.fake_graph.state import SECRET as CLIENT_SECRET
+from shared.engine.errors import RejectedError
 from shared.engine.job import Job
 from shared.graph.activity import ActivityClient
 from shared.graph.client import GraphClient
@@ -145,3 +147,11 @@ def test_what_is_shown_is_what_was_said(graph: FakeGraph) -> None:
     channel("webhook", graph, Killable("nothing")).send(new_job(), NOTICE)
     [event] = graph.control("GET", "received/fleet")
     assert event["data"]["userId"] == DRIVER and event["data"]["title"] == "Gate 7 is free"
+
+
+@pytest.mark.parametrize("user", ["driver || $UserId:{everybody}", "Jürgen", "日本", "a b"])
+def test_a_push_to_what_is_no_tag_is_refused_before_anything_is_sent(user: str, graph: FakeGraph) -> None:
+    """The hub reads a tag as an expression, which could name other people's devices."""
+    with pytest.raises(RejectedError, match="userIds"):
+        channel("push", graph, Killable("/hubs/")).send(new_job(), replace(NOTICE, user_id=user))
+    assert graph.requests() == []

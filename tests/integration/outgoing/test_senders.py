@@ -125,19 +125,45 @@ def test_an_endless_answer_is_cut_off() -> None:
     assert len(response.content) == ANSWER_BYTES
 
 
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (b"Content-Length: 100\r\n\r\nabc", AnswerLost),
+        (b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", AnswerLost),
+        (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", AnswerLost),
+        (None, GraphTimeout),
+    ],
+)
+def test_a_body_that_breaks_off_is_a_lost_answer(answer: bytes | None, failure: type[Exception]) -> None:
+    with serving(answer) as port, PublicSession(PublicAddresses(LOOPBACK), read_seconds=0.2) as http:
+        url = f"http://127.0.0.1:{port}/secret-path"
+        with pytest.raises(failure) as caught:
+            WebhookSender(http).send(Endpoint("fleet", url, (KEY_BYTES,)), "m", b"{}", datetime.now(UTC))
+    assert "secret-path" not in str(caught.value)
+
+
 @contextmanager
 def endless() -> Iterator[int]:
     """A server that answers without an end."""
+    with serving(b"\r\n", forever=b"x" * 65536) as port:
+        yield port
+
+
+@contextmanager
+def serving(answer: bytes | None, forever: bytes = b"") -> Iterator[int]:
+    """A server that answers one request with 200 and this, and then without an end; None: it falls silent instead."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + (answer or b"Content-Length: 9\r\n\r\n"))
             try:
-                while True:
-                    connection.sendall(b"x" * 65536)
+                while forever:
+                    connection.sendall(forever)
+                while answer is None and connection.recv(65536):
+                    pass  # until the other side gives up
             except OSError:
                 return
 
