@@ -28,7 +28,6 @@ from shared.graph.credentials import Application, ClientSecret
 from shared.graph.delta import DeltaClient
 from shared.graph.mail import MailClient
 from shared.graph.session import GraphSession
-from shared.graph.teams import TeamsClient
 from shared.graph.tokens import AppTokens
 from shared.handlers.non_delivery import NonDelivery
 from shared.handlers.sync import Sync, SyncRequest
@@ -93,7 +92,7 @@ def measure(graph: FakeGraph, database: CountingDatabase, kind: str, full: bool)
     )
     delta, mail, store = DeltaClient(client), MailClient(client), PostgresSync(database)
     non_delivery = NonDelivery(mail, PostgresDeliveryFailures(database))
-    reader = Reader(delta, mail, TeamsClient(client, client, lambda: None), non_delivery, store)
+    reader = Reader(delta, mail, non_delivery, store, set)
     handler = Sync(delta, reader, store, monotonic=lambda: 0.0)
     payload = SyncRequest.model_validate({"resourceType": kind, "userId": USER, "fullSync": full})
     database.uses = 0

@@ -48,11 +48,12 @@ class OutlookOutbound:
         try:
             with graph_attempt(context):
                 state, confirmed = self._send_once(attempt, payload)
+                # Before it leaves Sent Items: elsewhere only the log tells that it did not come in.
+                self._log.record(_communication(job, payload, state, attempt.sizes))
                 if not payload.save_to_sent_items:
                     self._put_away(attempt, payload, state)
         except PausedError as pause:
             return Deferred(timedelta(), str(pause))
-        self._log.record(_communication(job, payload, state, attempt.sizes))
         return Completed(
             {
                 "outcome": "sent",

@@ -230,7 +230,7 @@ class PagesGoRound(RejectedError):
 def build(services: Services) -> Handler:
     """The handler, from what bootstrap has built."""
     non_delivery = NonDelivery(services.mail, services.delivery_failures)
-    reader = Reader(services.delta, services.mail, services.teams, non_delivery, services.sync)
+    reader = Reader(services.delta, services.mail, non_delivery, services.sync, services.own_account_ids)
     return Sync(services.delta, reader, services.sync)
 
 

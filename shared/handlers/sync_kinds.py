@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -11,7 +11,6 @@ from shared.engine.job import Job
 from shared.graph import calendar, contacts, files
 from shared.graph.delta import Change, DeltaClient, DeltaPage, DeltaQuery
 from shared.graph.mail import MailClient
-from shared.graph.teams import TeamsClient
 from shared.handlers.non_delivery import NonDelivery
 from shared.handlers.payload_fields import text_of
 from shared.handlers.sync_store import Content, DeltaSet, NewSet, ResourceType, Rows, Sets, SyncStore
@@ -21,13 +20,13 @@ FOLDERS = "folders"
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What kinds read with, besides the pages of their sets."""
+    """What kinds read with, besides the pages of their sets. `own_accounts` are the ids of our service accounts."""
 
     delta: DeltaClient
     mail: MailClient
-    teams: TeamsClient
     non_delivery: NonDelivery
     store: SyncStore
+    own_accounts: Callable[[], Collection[str]]
 
 
 class Kind:

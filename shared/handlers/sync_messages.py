@@ -140,8 +140,7 @@ class Chats(Kind):
         return DeltaQuery("/teams/{team}/channels/getAllMessages", {"team": self.team}, query)
 
     def content(self, details: Mapping[str, Any], page: DeltaPage) -> Content:  # noqa: ARG002
-        account = self.reader.teams.own_account_id()
-        own = () if account is None else (account,)
+        own = self.reader.own_accounts()
         found: dict[str, Communication] = {}
         deleted: dict[str, datetime | None] = {}
         seen: list[str] = []

@@ -90,13 +90,16 @@ def bot_activity(payload: TeamsMessage, effect_id: UUID, members: Mapping[int, s
     return activity
 
 
-def workflow_message(payload: TeamsMessage) -> dict[str, Any]:
-    """What a workflow is started with: one card, the text in front of it. Its text shows as typed, not as Markdown."""
+def workflow_message(payload: TeamsMessage, effect_id: UUID) -> dict[str, Any]:
+    """What a workflow is started with: one card, the text in front of it. Its text shows as typed, not as Markdown.
+
+    By the mark a notification of it is known as our own.
+    """
     lines = payload.content.splitlines() if payload.content.strip() else []
     rows = [{"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": line or " "}]} for line in lines]
     card = payload.card or {"$schema": CARD_SCHEMA, "type": "AdaptiveCard", "version": "1.4"}
     body = card.get("body")
-    card = card | {"body": [*rows, *(body if isinstance(body, list) else [])]}
+    card = marked_card(card | {"body": [*rows, *(body if isinstance(body, list) else [])]}, effect_id)
     return {"type": "message", "attachments": [{"contentType": CARD_TYPE, "contentUrl": None, "content": card}]}
 
 

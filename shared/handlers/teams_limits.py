@@ -149,7 +149,7 @@ def _size(payload: TeamsMessage, sender: Sender) -> tuple[int, int]:
     if sender == "activity":
         return 0, MESSAGE_BYTES  # Teams shows the start of any text
     if sender == "workflow":
-        return len(to_bytes(workflow_message(payload))), MESSAGE_BYTES
+        return len(to_bytes(workflow_message(payload, _ANY_ID))), MESSAGE_BYTES
     if sender == "bot":
         names = {mention.id: "29:" + "x" * 80 for mention in payload.mentions}
         activity = _without(bot_activity(payload, _ANY_ID, names), "attachments", "contentUrl")

@@ -1,7 +1,7 @@
 """The mark of its job that each Teams message carries, since Teams knows no id of the sender's own.
 
 It stands in an empty element at the start of the text (of the kind that Teams itself writes into quotes), as the id of
-a card's attachment, which Teams gives back as sent, or in an invisible element of a bot's card.
+a card's attachment, which Teams gives back as sent, or in an invisible element of a bot's or a workflow's card.
 """
 
 from __future__ import annotations

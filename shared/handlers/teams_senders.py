@@ -154,7 +154,7 @@ class WorkflowSender:
             raise RejectedError(f"there is no workflow {self._name}: add it to TEAMS_WORKFLOWS")
         context.save(starting=True)
         with sending():
-            run_id = self._workflows.post(self._name, workflow_message(payload))
+            run_id = self._workflows.post(self._name, workflow_message(payload, job.effect_id))
         context.note(workflow_run=run_id)
         return Sent(f"workflow {self._name}", f"workflow/{job.effect_id}", payload.target or None)
 

@@ -110,6 +110,7 @@ told as (
 
 # The same rules as for a message that a notification brought (communications.py), for many at once. What a sync finds
 # of the last days is news that no notification told; what is older is history, and the application hears nothing of it.
+# What the log has as sent did not come in, wherever it lies by now.
 _WRITTEN: LiteralString = """
 input as materialized (
     select row_number() over () as number, i.*
@@ -118,6 +119,9 @@ input as materialized (
           subject text, body text, body_type text, text text, internet_message_id text, occurred_at timestamptz,
           edited_at timestamptz, automatic boolean, job_id uuid, correlation_id text, raw jsonb, attachments jsonb)
      where exists (select from held)
+       and not (i.direction = 'in' and exists (
+           select from queue.communication_logs o
+            where o.channel = i.channel and o.direction = 'out' and o.external_id = i.external_id))
 ),
 matched as materialized (
     select i.number, coalesce(a.id, b.id) as id,

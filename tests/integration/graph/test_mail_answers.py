@@ -156,6 +156,17 @@ def test_a_mail_that_is_not_kept_leaves_sent_items_and_is_sent_once_all_the_same
     assert len(wired.graph.mailbox(DRIVER, "inbox")) == 1
 
 
+def test_a_mail_that_is_not_kept_is_in_the_log_before_it_leaves_sent_items(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds it in Deleted Items takes it for one that came in, unless the log has it as sent."""
+    left: list[list[str]] = []
+    monkeypatch.setattr(wired.mail, "move", lambda *_: left.append([key[2] for key in wired.log.rows]))
+    payload = {"from": DISPATCH, "to": [DRIVER], "subject": "s", "body": "b", "saveToSentItems": False}
+    run = wired.run("outlook-outbound", Mail.model_validate(payload))
+    assert run.result is not None and left == [[run.result["message_id"]]]
+
+
 def test_a_mail_between_drafts_and_sent_items_is_not_sent_again_after_a_kill(wired: Wired) -> None:
     """Graph took the send, and for a while neither a search nor a look at the id finds the mail."""
     wired.session.kill_at = (2, "after")

@@ -19,6 +19,7 @@ from shared.graph.bot import BOT_SCOPES, BotClient, BotTokens
 from shared.graph.client import GraphClient
 from shared.graph.credentials import ClientSecret
 from shared.graph.tokens import AppTokens
+from shared.handlers.teams_inbound import is_own
 from shared.handlers.teams_payload import TeamsMessage
 from shared.handlers.teams_routes import Routes, parse_rules
 from shared.logs import Redaction
@@ -191,6 +192,7 @@ class TestWorkflow:
         body = json.loads(seen["attachments"][0]["content"])["body"]
         assert [row["inlines"][0]["text"] for row in body[:3]] == ["*Tour* 7", " ", "now"]
         assert body[3] == CARD["body"][0]
+        assert is_own(seen, ()), "its notification would come back as a message of somebody else's"
         assert run.details["workflow_run"]
         assert wired.log.only.external_id == f"workflow/{run.job.effect_id}"
 

@@ -84,10 +84,11 @@ class Bench:
         self.log = PostgresCommunications(database)
         self.non_delivery = NonDelivery(self.mail, PostgresDeliveryFailures(database))
         self.clock: Callable[[], float] = lambda: 0.0
+        self.own_accounts: set[str] = set()
 
     @property
     def handler(self) -> Sync:
-        reader = Reader(self.delta, self.mail, self.teams, self.non_delivery, self.store)
+        reader = Reader(self.delta, self.mail, self.non_delivery, self.store, lambda: self.own_accounts)
         return Sync(self.delta, reader, self.store, self.clock)
 
     def sync(

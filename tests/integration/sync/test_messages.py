@@ -152,6 +152,35 @@ def test_what_the_queue_sent_is_one_row_and_what_the_user_sent_goes_out_too(benc
     assert [row["direction"] for row in bench.rows(LOG) if row["account"] == DRIVER] == ["in"]
 
 
+def test_what_the_log_has_as_sent_did_not_come_in_wherever_it_lies_now(bench: Bench) -> None:
+    ours = send(bench, "ours")
+    bench.mail.move(DISPATCH, ours, "deleteditems")
+    theirs = bench.graph.arrive_mail(DISPATCH, mime("theirs"))
+    bench.graph.control("POST", "mails/change", {"user": DISPATCH, "id": theirs, "folder": "sentitems"})
+    bench.sync("emails")
+    sent = {mail["subject"]: mail["immutableId"] for mail in bench.graph.mailbox(DISPATCH)}
+    bench.graph.control("POST", "mails/change", {"user": DISPATCH, "id": sent["theirs"], "folder": "inbox"})
+    posted = bench.graph.arrive_chat_message(DRIVER, "posted", chat=CHAT)
+    bench.log.record(
+        Communication(
+            direction="out", channel="teams", external_id=f"{CHAT}/{posted}", thread_id=CHAT, sender="bot",
+            recipients=[CHAT], subject=None, body="posted", body_type="text", text="posted", occurred_at=None,
+        )
+    )  # fmt: skip
+    bench.sync("emails")
+    bench.sync("messages")
+    assert [row["direction"] for row in bench.rows(LOG)] == ["out"] * 3
+    assert told(bench) == []
+
+
+def test_no_service_accounts_posts_come_in(bench: Bench) -> None:
+    """Before the handler has recorded it, the account is what tells that a post is ours: any of several."""
+    bench.own_accounts = {"of another account", DRIVER_ID}
+    bench.graph.arrive_chat_message(DRIVER, "ours", chat=CHAT)
+    bench.sync("messages")
+    assert bench.rows(LOG) == []
+
+
 def test_drafts_are_left_out(bench: Bench) -> None:
     bench.mail.create_draft(DISPATCH, {"subject": "draft"}, "job-1")
     bench.sync("emails")

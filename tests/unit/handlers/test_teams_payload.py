@@ -324,5 +324,8 @@ class TestBodies:
 
     def test_a_workflows_card_keeps_what_it_has(self) -> None:
         card = CARD | {"msteams": {"entities": []}, "body": [{"type": "TextBlock", "text": "x"}]}
-        message = workflow_message(parse({"workflow": "alerts", "card": card}))
-        assert message["attachments"][0]["content"] == card
+        message = workflow_message(parse({"workflow": "alerts", "card": card}), ID)
+        content = message["attachments"][0]["content"]
+        assert content | {"body": content["body"][:-1]} == card
+        hidden = content["body"][-1]
+        assert (hidden["id"], hidden["isVisible"]) == (f"fleet-queue-{ID}", False)
