@@ -75,7 +75,8 @@ class DeltaClient:
         try:
             body = self._first(query) if link is None else self._follow(query, link)
         except GraphError as error:
-            if is_resync(error):
+            # A link that Graph made and refuses now will not be good again: 400, where it gives no reason of its own.
+            if is_resync(error) or (link is not None and error.status == 400):
                 raise ResyncRequired(error, self._trusted(error.location)) from error
             raise
         page = read_page(body)

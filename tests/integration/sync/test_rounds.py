@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.engine.errors import RejectedError
 from shared.engine.job import Job
 from shared.graph import calendar, contacts
 from shared.graph.errors import LinkRefused
@@ -233,6 +234,30 @@ def test_a_link_forgotten_in_the_middle_of_a_round_restarts_the_set(bench: Bench
     run = bench.sync("contacts")
     assert run.result is not None and run.result["created"] == 7
     assert bench.alive("contacts") == ids and bench.history()[-1]["resyncs"] == 1
+
+
+def test_a_stored_link_that_is_refused_without_a_reason_is_given_up_and_holds_no_round_for_ever(bench: Bench) -> None:
+    """Lists that are no delta (chats) have links that run out too, and Graph says no more than 400."""
+    for n in range(60):
+        bench.graph.arrive_chat_message(DRIVER, f"m{n}", chat=CHAT)
+    looks = 0
+
+    def refuse() -> float:
+        nonlocal looks
+        looks += 1
+        if looks == 3:  # once for the turn and for each page; before the second page
+            bench.graph.add_fault("status", path="getAllMessages", status=400)
+        return 0.0
+
+    bench.clock = refuse
+    run = bench.sync("messages")
+    assert run.result is not None and run.result["created"] == 60
+    assert bench.history()[-1]["resyncs"] == 1
+
+
+def test_a_first_request_that_is_refused_fails_at_once(bench: Bench) -> None:
+    bench.graph.add_fault("status", path="getAllMessages", status=400)
+    assert isinstance(bench.sync("messages").error, RejectedError)
 
 
 def test_graph_gets_one_full_sync_a_period_for_a_set(bench: Bench) -> None:
