@@ -32,12 +32,18 @@ select s.queue, s.rate_limit, s.rate_seconds, s.concurrency, s.key_rate_limit, s
   left join queue.rate_limit_tracking t on t.key = 'queue:' || s.queue
  where s.queue = %(queue)s
 """
+# Most keys rest: nothing runs, and their last start is longer ago than a window. Only the others' slots are counted.
 _KEYS = """
 with busy as (
-    select t.key, t.in_use, case when t.blocked_until > clock_timestamp() then t.blocked_until end as blocked_until,
+    select t.key, t.in_use, case when t.blocked_until > n.at then t.blocked_until end as blocked_until,
            case when %(limit)s::integer is null then 0 else %(limit)s - queue.slots_free(
-               (queue.slots_at(t, %(seconds)s, clock_timestamp())).slots, %(limit)s) end as used_in_window
-      from queue.rate_limit_tracking t where starts_with(t.key, %(scope)s || ':')
+               (queue.slots_at(t, %(seconds)s, n.at)).slots, %(limit)s) end as used_in_window
+      from (select clock_timestamp() as at) n, queue.rate_limit_tracking t
+     where starts_with(t.key, %(scope)s || ':')
+       and (t.in_use > 0 or t.blocked_until > n.at
+            or (t.counts is not null
+                and (t.window_seconds is distinct from %(seconds)s
+                     or t.bucket > extract(epoch from n.at) / (%(seconds)s / 20) - 22)))
 )
 select * from busy where in_use > 0 or used_in_window > 0 or blocked_until is not null
  order by blocked_until desc nulls last, in_use desc, used_in_window desc, key limit %(most)s
