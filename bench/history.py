@@ -19,7 +19,7 @@ FILLERS = 2
 BATCH = "01900000-0000-7000-8000-000000000001"
 ANNOUNCEMENT = "announcement-77"
 #: By then yesterday's clearing of the queue attachments was done.
-CLEARED_UNTIL = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC) - timedelta(hours=11)
+CLEARED_UNTIL = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC) - timedelta(hours=11, minutes=59)
 
 # Jobs of one day: in the order of their end, with ids as they were made. `%(cleared)s` of them, in one minute, were
 # cancelled when somebody cleared a queue; `%(announced)s` carry one correlation id, `%(batched)s` one batch.

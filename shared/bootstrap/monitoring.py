@@ -26,7 +26,7 @@ def statistics() -> PostgresStatistics:
 
 @once
 def overview() -> Overview:
-    """Every queue as it is now, looked at once for all who ask within two seconds."""
+    """Every queue as it is now, looked at once for all who ask at about the same time."""
     from shared.monitoring.statistics import Overview
 
     return Overview(statistics())

@@ -61,7 +61,7 @@ class OpenAlerts(Model):
 
 
 class Stats(Model):
-    """Every queue as it was at most two seconds ago."""
+    """Every queue as it was a second or two ago; some more where millions of jobs wait."""
 
     at: datetime
     queues: list[QueueFigures]
