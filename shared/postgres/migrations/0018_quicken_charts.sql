@@ -1,4 +1,4 @@
--- Lists and charts beside a long history. Runs beside the release before: nothing that it uses changes.
+-- Charts beside a long history. Runs beside the release before: nothing that it uses changes.
 
 -- As it was, but for the cells of latency: each is a sum of its own. Taken apart into rows and grouped, thirty days of ten queues
 -- were 400,000 rows, and took three times as long. A caller that leaves out slowest does not pay for it.
