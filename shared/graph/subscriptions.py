@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -87,7 +87,16 @@ class SubscriptionClient:
         }
         if new.certificate is not None:
             body |= {"includeResourceData": True} | _certificate_fields(new.certificate)
-        return _record(self._graph.call("POST", "/subscriptions", body=body, expect=201, prefer=_PREFER))
+        made = _record(self._graph.call("POST", "/subscriptions", body=body, expect=201, prefer=_PREFER))
+        # As asked for: an answer that leaves some of it out, or spells it otherwise, makes it no other subscription.
+        return replace(
+            made,
+            change_type=new.change_type,
+            notification_url=new.notification_url,
+            lifecycle_url=new.lifecycle_url,
+            include_resource_data=new.certificate is not None,
+            certificate_id=new.certificate.id if new.certificate else None,
+        )
 
     def update(
         self,
@@ -107,7 +116,8 @@ class SubscriptionClient:
             body["notificationUrl"] = notification_url
         if certificate is not None:
             body |= _certificate_fields(certificate)
-        return _record(self._graph.call("PATCH", "/subscriptions/{id}", id=subscription_id, body=body))
+        changed = _record(self._graph.call("PATCH", "/subscriptions/{id}", id=subscription_id, body=body))
+        return replace(changed, certificate_id=certificate.id) if certificate is not None else changed
 
     def delete(self, subscription_id: str) -> None:
         """Delete; one that is not there counts as deleted."""

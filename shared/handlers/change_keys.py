@@ -42,7 +42,7 @@ def change_key(
     Anything else is told by the id too, or only by its place in its delivery: rather a spare look than a missed
     change.
     """
-    change = str(item.get("changeType"))
+    change = str(item.get("changeType")).lower()
     resource = target.identity if target else (str(item.get("resource")),)
     data = item.get("resourceData")
     etag = (data.get("@odata.etag") if isinstance(data, dict) else None) or (content or {}).get("etag")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from pydantic import field_validator
@@ -31,7 +32,7 @@ from shared.handlers.services import AttachmentRecord, Communication, Communicat
 from shared.handlers.teams_marker import is_marked
 from shared.handlers.teams_senders import sender_id
 
-_CHAT = re.compile(rf"chats{segment('chat')}/messages{segment('message')}", re.IGNORECASE)
+_CHAT = re.compile(rf"(?:users{segment('user')}/)?chats{segment('chat')}/messages{segment('message')}", re.IGNORECASE)
 _CHANNEL = re.compile(
     rf"teams{segment('team')}/channels{segment('channel')}/messages{segment('message')}"
     rf"(?:/replies{segment('reply')})?",
@@ -106,7 +107,7 @@ def build(services: Services) -> Handler:
 
 def address(resource: str) -> tuple[Place, str]:
     """Where the message stands, and its id, from a notification's resource path."""
-    if resource.strip("/").lower().startswith("chats"):
+    with suppress(ValueError):
         found = ids(_CHAT, resource)
         return Place(chat_id=either(found, "chat")), either(found, "message") or ""
     found = ids(_CHANNEL, resource)

@@ -201,13 +201,18 @@ class NotificationProcessor:
         if lifecycle is None:
             if change is None or resource is None:
                 raise ValueError("a notification needs lifecycleEvent, or resource and changeType")
+            change = change.lower()
             target = find_target(resource)
             outcome = "ignored"
             brings = target is not None and target.queue in BRINGS_CONTENT
             content = self._rich.open(item, opened) if brings else None
             key = change_key(item, target, position, content)
             if change in CHANGES:
-                job = self._job(target, item, key, content) if target else changed_job(resource, subscription, key)
+                job = (
+                    self._job(target, item, change, key, content)
+                    if target
+                    else changed_job(resource, subscription, key)
+                )
         else:
             key = lifecycle_key(item, received_at)
             job = lifecycle_job(subscription, lifecycle, key)
@@ -228,10 +233,12 @@ class NotificationProcessor:
             job=job,
         )
 
-    def _job(self, target: Target, item: dict[str, Any], key: str, content: dict[str, Any] | None) -> NewJob:
-        payload: dict[str, Any] = {
+    def _job(
+        self, target: Target, item: dict[str, Any], change: str, key: str, content: dict[str, Any] | None
+    ) -> NewJob:
+        payload: dict[str, Any] = {"changeType": change} | {
             name: value
-            for name in ("resource", "changeType", "subscriptionId", "tenantId")
+            for name in ("resource", "subscriptionId", "tenantId")
             if (value := _text(item, name)) is not None
         }
         if content is not None:

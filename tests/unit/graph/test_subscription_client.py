@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import pytest
 
 from shared.graph.client import GraphClient
 from shared.graph.errors import AnswerLost
+from shared.graph.rich import PublicCertificate
 from shared.graph.subscriptions import NewSubscription, SubscriptionClient, lifetime
 
 ANSWER = {
@@ -87,6 +88,21 @@ def test_a_renewal_says_nothing_but_the_expiry_and_what_is_given() -> None:
         {"expirationDateTime": "2026-03-01T10:00:00Z"},
         {"expirationDateTime": "2026-03-01T10:00:00Z", "notificationUrl": "https://b/n"},
     ]
+
+
+def test_what_was_asked_for_counts_where_the_answer_says_it_otherwise_or_not_at_all() -> None:
+    """Else what Graph leaves out, or spells in its own way, would be renewed or replaced again and again."""
+    certificate = PublicCertificate("c1", "MII=")
+    wanted = replace(new(), change_type="created,updated", certificate=certificate)
+    graph, _ = client(changeType="Updated,Created", notificationUrl="https://A/n", encryptionCertificateId=None)
+    made = graph.create(wanted)
+    assert (made.change_type, made.notification_url, made.lifecycle_url) == (
+        "created,updated",
+        "https://a/n",
+        "https://a/l",
+    )
+    assert (made.include_resource_data, made.certificate_id) == (True, "c1")
+    assert graph.update("s1", wanted.expires_at, certificate=certificate).certificate_id == "c1"
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,19 @@ def test_the_spelling_of_a_path_does_not_matter(bench: Bench) -> None:
     assert len(bench.jobs) == 1
 
 
+def test_the_spelling_of_a_change_does_not_matter(bench: Bench) -> None:
+    """Microsoft's own samples have both `created` and `Created`."""
+    bench.process(chat(etag=None, change="created"), chat(etag=None, change="Created"))
+    assert [payload["changeType"] for _, payload in bench.jobs] == ["created"]
+    bench.process(mail(change="Deleted"))
+    assert bench.jobs[-1][1]["changeType"] == "deleted"
+
+
+def test_a_message_of_a_users_chats_is_the_chats_message(bench: Bench) -> None:
+    bench.process(chat(), mail(resource=f"users('u1')/{CHAT}"))
+    assert len(bench.jobs) == 1
+
+
 def test_message_ids_that_differ_only_in_case_are_different_messages() -> None:
     assert find_target("users/u/messages/AAMk") != find_target("users/u/messages/aamk")
     assert find_target("Users/U/Messages/AAMk") == find_target("users/u/messages/AAMk")
