@@ -110,7 +110,7 @@ class Store(Protocol):
         """End attempts, and free what they held. `only_expired`: rescue's extra guard.
 
         What would run again ends all the same as cancelled when it was asked to stop, and a retry that would start
-        after the deadline as dead (expired).
+        after the deadline as dead (expired). Raises EnqueueError, and settles none, when a follow-up cannot be stored.
         """
         ...
 

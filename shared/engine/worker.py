@@ -20,7 +20,6 @@ from shared.engine.enqueue import LONGEST_WAKE_DELAY, PayloadParser, Producer
 from shared.engine.errors import (
     EnqueueError,
     JobCancelledError,
-    JobError,
     LeaseLostError,
     LimitReachedError,
     ParkedError,
@@ -47,6 +46,7 @@ from shared.engine.job import (
 )
 from shared.engine.json_text import to_json
 from shared.engine.ports import QueueSettings, Store
+from shared.engine.settle import Settler, not_stored
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 TIME_BUDGET = timedelta(seconds=60)
 #: A job whose payload was sealed with a key that is not here yet waits for so long, and does not die of it.
 MISSING_KEY_PAUSE = timedelta(minutes=1)
-#: A settlement that meets a failing database is tried again this often before the lease decides.
-SETTLE_TRIES = 3
 #: A claim that had to move many jobs out of its way is asked again, this often at most.
 CLAIM_TRIES = 50
 
@@ -92,6 +90,7 @@ class Worker:
     ) -> None:
         self._store = store
         self._producer = producer
+        self._settler = Settler(store, random)
         self._handler_for = handler_for
         self._parse = parse
         self._random = random
@@ -121,7 +120,11 @@ class Worker:
             go_on = (
                 (report.left > 0 or settings.has_limits) and not self._stopping.is_set() and self._monotonic() < until
             )
-            settled, claimed = self._settle(settlements, settings, report if go_on else None)
+            try:
+                settled, claimed = self._settle(settlements, settings, report if go_on else None)
+            except EnqueueError:
+                settlements, settled = self._settler.settle_each(settlements, batch, settings.retries)
+                claimed = self._claim(settings, report) if go_on else Claimed()
             for job_id in settled.lost:
                 report.lost.append(batch[job_id])
                 log.warning("lease.lost", extra=_ids(batch[job_id]))
@@ -171,13 +174,7 @@ class Worker:
                 return settled, claimed
             except StoreUnavailableError as error:
                 log.warning("settle.failed", extra={"queue": settings.queue, "error": str(error)})
-        for tries_left in reversed(range(SETTLE_TRIES)):
-            try:
-                return self._store.settle(settlements), Claimed()
-            except StoreUnavailableError:
-                if tries_left == 0:
-                    raise
-        raise AssertionError("unreachable")
+        return self._settler.settle(settlements), Claimed()
 
     def _run_batch(self, jobs: Sequence[Job], settings: QueueSettings) -> list[Settlement]:
         """Run them one after the other; until the last has ended, the leases of all are kept."""
@@ -267,7 +264,7 @@ class Worker:
         try:
             self._producer.validate(follow_up)
         except EnqueueError as error:
-            raise JobError(f"the handler asked for a follow-up that cannot be stored: {error}") from error
+            raise not_stored(error) from error
 
 
 def _correlated(follow_up: NewJob, job: Job) -> NewJob:

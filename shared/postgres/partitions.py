@@ -33,7 +33,11 @@ def _forget(table: str, time: str, unless: str = "false") -> str:
 
 
 _OLD_ROWS = (
-    _forget("idempotency", "created_at", _LIVES),
+    _forget(
+        "idempotency",
+        "created_at",
+        f"{_LIVES} or exists (select from queue.job_tracking t where t.id = job_id)",
+    ),
     _forget("uniqueness", "first_at", f"{_LIVES} or coalesce(until >= (select clock_timestamp()), false)"),
     _forget("batch", "finished_at"),
     _forget("webhook_events", "recorded_at"),

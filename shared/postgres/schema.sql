@@ -430,30 +430,9 @@ end
 $$;
 
 CREATE FUNCTION queue.after_end(p_ids uuid[], p_states text[], p_batches uuid[]) RETURNS text[]
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
+    LANGUAGE sql
     AS $$
-declare
-    v_queues text[] := '{}';
-begin
-    perform from queue.dependency d where d.depends_on = any(p_ids) limit 1;
-    if found then
-        v_queues := queue.resolve_dependents(p_ids, p_states);
-    end if;
-    if array_remove(p_batches, null) <> '{}' then
-        perform from queue.batch b where b.id = any(p_batches) order by b.id for update;
-        update queue.batch b
-           set completed = b.completed + n.completed, dead = b.dead + n.dead, cancelled = b.cancelled + n.cancelled
-          from (select u.batch, count(*) filter (where u.state = 'completed') as completed,
-                       count(*) filter (where u.state = 'dead') as dead,
-                       count(*) filter (where u.state = 'cancelled') as cancelled
-                  from unnest(p_states, p_batches) u(state, batch) where u.batch is not null group by u.batch) n
-         where b.id = n.batch;
-        v_queues := v_queues || queue.finish_batches(p_batches);
-    end if;
-    return v_queues;
-end
+    select queue.resolve_dependents(p_ids, p_states) || queue.count_ends(p_states, p_batches)
 $$;
 
 CREATE FUNCTION queue.aged(p_priority integer, p_since timestamp with time zone, p_seconds double precision, p_now timestamp with time zone) RETURNS double precision
@@ -682,17 +661,48 @@ begin
 end
 $$;
 
+CREATE FUNCTION queue.count_ends(p_states text[], p_batches uuid[]) RETURNS text[]
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    if array_remove(p_batches, null) = '{}' then
+        return '{}';
+    end if;
+    perform from queue.batch b where b.id = any(p_batches) order by b.id for update;
+    update queue.batch b
+       set completed = b.completed + n.completed, dead = b.dead + n.dead, cancelled = b.cancelled + n.cancelled
+      from (select u.batch, count(*) filter (where u.state = 'completed') as completed,
+                   count(*) filter (where u.state = 'dead') as dead,
+                   count(*) filter (where u.state = 'cancelled') as cancelled
+              from unnest(p_states, p_batches) u(state, batch) where u.batch is not null group by u.batch) n
+     where b.id = n.batch;
+    return queue.finish_batches(p_batches);
+end
+$$;
+
 CREATE FUNCTION queue.create_batch(p_jobs jsonb, p_callback jsonb) RETURNS TABLE(batch_id uuid, ordinal integer, id uuid, created boolean, due boolean, replaced uuid)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
 declare
     v_batch uuid := queue.new_id();
+    v_problem text;
 begin
     perform from queue.queue_settings s where s.queue = p_callback ->> 'queue' and s.closed = '';
     if p_callback is not null and not found then
         raise exception using errcode = 'invalid_parameter_value',
             message = format('callback: queue "%s" does not exist or takes no jobs', p_callback ->> 'queue');
+    end if;
+    if num_nonnulls(p_callback ->> 'unique', p_callback ->> 'depends_on', p_callback ->> 'batch_id') > 0 then
+        raise exception using errcode = 'invalid_parameter_value',
+            message = 'callback: it cannot be unique, depend on others or belong to a batch; leave these out';
+    end if;
+    select 'callback: ' || queue.job_problem(p_callback, s) into v_problem
+      from queue.queue_settings s where s.queue = p_callback ->> 'queue';
+    if v_problem is not null then
+        raise exception using errcode = 'invalid_parameter_value', message = v_problem;
     end if;
     -- One more than it has until all are in: some of them may end as they come.
     insert into queue.batch (id, total, callback) values (v_batch, 1, p_callback);
@@ -720,6 +730,68 @@ begin
     v_lanes := array(select t.lane from queue.job_tracking t where t.id = p_job_id and t.lane_rule like 'order%');
     perform queue.leave_keys('{}', v_lanes, array[p_job_id]);
     return true;
+end
+$$;
+
+CREATE FUNCTION queue.end_alone(p_ids uuid[], p_state text, p_class text, p_message text, p_result jsonb, OUT ids uuid[], OUT freed text[]) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v_states text[];
+    v_batches uuid[];
+    v_held text[];
+    v_letters jsonb;
+begin
+    freed := '{}';
+    with ready as (
+        delete from queue.job where id = any(p_ids) and lease_token is null
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
+    ),
+    scheduled as (
+        delete from queue.later where id = any(p_ids)
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
+    ),
+    waiting as (
+        delete from queue.waiting where id = any(p_ids)
+        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
+                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
+    ),
+    gone as (
+        select * from ready union all select * from scheduled union all select * from waiting
+    ),
+    tracked as (
+        insert into queue.job_tracking (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
+                                        payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key,
+                                        state, finished_at, result, error_class, error_message)
+        select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since,
+               expires_at, payload, case p_state when 'dead' then coalesce(attempts, '[]') else attempts end, lane, lane_rule, lane_limit,
+               limit_key, batch_id, progress, singleton_key, p_state, v_now, p_result,
+               case p_state when 'dead' then p_class end,
+               case p_state when 'dead' then coalesce(p_message, queue.expiry_reason(expires_at)) end
+          from gone
+    )
+    select array_agg(id), array_agg(p_state), array_agg(batch_id), array_agg(lane) filter (where lane_rule = 'order' or lane_rule = 'order-block' and p_state <> 'dead'),
+           jsonb_agg(queue.letter_of(id, queue, correlation_id, p_class, coalesce(p_message, queue.expiry_reason(expires_at))))
+               filter (where p_state = 'dead')
+      into ids, v_states, v_batches, v_held, v_letters
+      from gone;
+    if ids is null then
+        ids := '{}';
+        return;
+    end if;
+    if v_letters is not null then
+        perform queue.add_letters(v_letters, v_now);
+    end if;
+    delete from queue.dependency d where d.job_id = any(ids);
+    freed := queue.count_ends(v_states, v_batches);
+    if v_held is not null then
+        freed := freed || queue.leave_keys('{}', v_held, ids);
+    end if;
 end
 $$;
 
@@ -885,65 +957,13 @@ $_$;
 
 CREATE FUNCTION queue.end_unstarted(p_ids uuid[], p_state text, p_class text, p_message text, p_result jsonb, OUT ended integer, OUT freed text[]) RETURNS record
     LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
     AS $$
 declare
-    v_now timestamptz := clock_timestamp();
     v_ids uuid[];
-    v_states text[];
-    v_batches uuid[];
-    v_held text[];
-    v_letters jsonb;
 begin
-    freed := '{}';
-    ended := 0;
-    with ready as (
-        delete from queue.job where id = any(p_ids) and lease_token is null
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
-    ),
-    scheduled as (
-        delete from queue.later where id = any(p_ids)
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
-    ),
-    waiting as (
-        delete from queue.waiting where id = any(p_ids)
-        returning id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                  payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key, permits
-    ),
-    gone as (
-        select * from ready union all select * from scheduled union all select * from waiting
-    ),
-    tracked as (
-        insert into queue.job_tracking (id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since, expires_at,
-                                        payload, attempts, lane, lane_rule, lane_limit, limit_key, batch_id, progress, singleton_key,
-                                        state, finished_at, result, error_class, error_message)
-        select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since,
-               expires_at, payload, case p_state when 'dead' then coalesce(attempts, '[]') else attempts end, lane, lane_rule, lane_limit,
-               limit_key, batch_id, progress, singleton_key, p_state, v_now, p_result,
-               case p_state when 'dead' then p_class end,
-               case p_state when 'dead' then coalesce(p_message, queue.expiry_reason(expires_at)) end
-          from gone
-    )
-    select array_agg(id), array_agg(p_state), array_agg(batch_id), array_agg(lane) filter (where lane_rule = 'order' or lane_rule = 'order-block' and p_state <> 'dead'),
-           jsonb_agg(queue.letter_of(id, queue, correlation_id, p_class, coalesce(p_message, queue.expiry_reason(expires_at))))
-               filter (where p_state = 'dead')
-      into v_ids, v_states, v_batches, v_held, v_letters
-      from gone;
-    if v_ids is null then
-        return;
-    end if;
+    select e.ids, e.freed into v_ids, freed from queue.end_alone(p_ids, p_state, p_class, p_message, p_result) e;
     ended := cardinality(v_ids);
-    if v_letters is not null then
-        perform queue.add_letters(v_letters, v_now);
-    end if;
-    delete from queue.dependency d where d.job_id = any(v_ids);
-    freed := queue.after_end(v_ids, v_states, v_batches);
-    if v_held is not null then
-        freed := freed || queue.leave_keys('{}', v_held, v_ids);
-    end if;
+    freed := freed || queue.resolve_dependents(v_ids, array_fill(p_state, array[ended]));
 end
 $$;
 
@@ -1037,11 +1057,16 @@ begin
     loop
         v_callback_id := null;
         if v_batch.callback is not null then
-            select e.id, e.due into v_callback_id, v_due
-              from queue.add_jobs(jsonb_build_array(jsonb_build_object('correlation_id', v_batch.id) || v_batch.callback)) e;
-            if v_due then
-                v_queues := v_queues || (v_batch.callback ->> 'queue');
-            end if;
+            begin
+                select e.id, e.due into v_callback_id, v_due
+                  from queue.add_jobs(jsonb_build_array(jsonb_build_object('correlation_id', v_batch.id) || v_batch.callback)) e;
+                if v_due then
+                    v_queues := v_queues || (v_batch.callback ->> 'queue');
+                end if;
+            exception when data_exception or integrity_constraint_violation then
+                perform queue.bury(v_batch.callback ->> 'queue', v_batch.callback::text,
+                                   'the callback of the batch could not be enqueued: ' || sqlerrm, 'batch/' || v_batch.id);
+            end;
         end if;
         update queue.batch b set finished_at = clock_timestamp(), callback_id = v_callback_id where b.id = v_batch.id;
     end loop;
@@ -1354,8 +1379,10 @@ CREATE FUNCTION queue.open_due(p_limit integer) RETURNS integer
     AS $$
 declare
     v_count integer := cardinality(queue.open_due_keys(p_limit));
+    v_resolved integer := 0;
     v_other uuid;
     v_state text;
+    v_end record;
 begin
     for v_other in
         select distinct d.depends_on from queue.dependency d
@@ -1363,15 +1390,21 @@ begin
          order by d.depends_on
     loop
         -- Waits for whoever is ending it at this moment.
+        perform from queue.later l where l.id = v_other for key share;
+        perform from queue.waiting w where w.id = v_other for key share;
         perform from queue.job j where j.id = v_other for key share;
         select j.state into v_state from queue.jobs j where j.id = v_other;
         if v_state in ('completed', 'dead', 'cancelled') or v_state is null then
-            v_count := v_count + cardinality(queue.resolve_dependents(array[v_other], array[coalesce(v_state, 'completed')]));
+            select m.freed, m.resolved into v_end
+              from queue.resolve_most(array[v_other], array[coalesce(v_state, 'completed')], p_limit) m;
+            v_count := v_count + cardinality(v_end.freed);
+            v_resolved := v_resolved + v_end.resolved;
+            exit when v_resolved >= p_limit;
         else
             update queue.dependency d set checked = true where d.depends_on = v_other and not d.checked;
         end if;
     end loop;
-    return v_count;
+    return case when v_resolved >= p_limit then greatest(v_count, p_limit) else v_count end;
 end
 $$;
 
@@ -1763,37 +1796,68 @@ $$;
 
 CREATE FUNCTION queue.resolve_dependents(p_ids uuid[], p_states text[]) RETURNS text[]
     LANGUAGE plpgsql
+    AS $$
+begin
+    return (queue.resolve_most(p_ids, p_states, 1000)).freed;
+end
+$$;
+
+CREATE FUNCTION queue.resolve_most(p_ids uuid[], p_states text[], p_most integer, OUT freed text[], OUT resolved integer) RETURNS record
+    LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     AS $$
 declare
-    v_queues text[] := '{}';
+    v_ids uuid[] := p_ids;
+    v_states text[] := p_states;
+    v_jobs uuid[];
     v_free uuid[] := '{}';
+    v_ended uuid[];
+    v_ended_states text[];
     v_dep record;
+    v_end record;
 begin
-    perform from queue.waiting w
-      where w.id in (select d.job_id from queue.dependency d where d.depends_on = any(p_ids)) order by w.id for update;
-    for v_dep in
-        with gone as (
-            delete from queue.dependency d using unnest(p_ids, p_states) u(id, state)
-             where d.depends_on = u.id
-            returning d.job_id, d.rule, u.id as other, u.state
-        )
-        select distinct on (g.job_id) g.job_id, g.other, g.state,
-               case when g.state = 'completed' or g.rule = 'run' then 'run' else g.rule end as verdict
-          from gone g
-         order by g.job_id, (g.state = 'completed' or g.rule = 'run')
+    freed := '{}';
+    resolved := 0;
     loop
-        if v_dep.verdict = 'run' then
-            v_free := v_free || v_dep.job_id;
-        else
-            delete from queue.dependency d where d.job_id = v_dep.job_id;
-            v_queues := v_queues || (queue.end_unstarted(
-                array[v_dep.job_id], case v_dep.verdict when 'die' then 'dead' else 'cancelled' end, 'dependency',
-                format('job %s, which it depends on, ended as %s', v_dep.other, v_dep.state), null)).freed;
-        end if;
+        v_jobs := array(select d.job_id from queue.dependency d where d.depends_on = any(v_ids) limit p_most - resolved);
+        exit when v_jobs = '{}';
+        resolved := resolved + cardinality(v_jobs);
+        perform from queue.waiting w where w.id = any(v_jobs) order by w.id for update;
+        v_ended := '{}';
+        v_ended_states := '{}';
+        for v_dep in
+            with gone as (
+                delete from queue.dependency d using unnest(v_ids, v_states) u(id, state)
+                 where d.depends_on = u.id and d.job_id = any(v_jobs)
+                returning d.job_id, d.rule, u.id as other, u.state
+            )
+            select distinct on (g.job_id) g.job_id, g.other, g.state,
+                   case when g.state = 'completed' or g.rule = 'run' then 'run' else g.rule end as verdict
+              from gone g
+             order by g.job_id, (g.state = 'completed' or g.rule = 'run')
+        loop
+            if v_dep.verdict = 'run' then
+                v_free := v_free || v_dep.job_id;
+                continue;
+            end if;
+            select e.ids, e.freed into v_end
+              from queue.end_alone(
+                  array[v_dep.job_id], case v_dep.verdict when 'die' then 'dead' else 'cancelled' end, 'dependency',
+                  format('job %s, which it depends on, ended as %s', v_dep.other, v_dep.state), null) e;
+            v_ended := v_ended || v_end.ids;
+            v_ended_states := v_ended_states
+                || array_fill(case v_dep.verdict when 'die' then 'dead' else 'cancelled' end, array[cardinality(v_end.ids)]);
+            freed := freed || v_end.freed;
+        end loop;
+        v_ids := v_ids || v_ended;
+        v_states := v_states || v_ended_states;
     end loop;
-    return v_queues || queue.free_dependents(v_free);
+    if resolved >= p_most then
+        -- The relay looks at what is not checked.
+        update queue.dependency d set checked = false where d.depends_on = any(v_ids) and d.checked;
+    end if;
+    freed := freed || queue.free_dependents(v_free);
 end
 $$;
 
@@ -1930,7 +1994,7 @@ begin
      where t.key = 'queue:' || p_queue;
     -- What the old limits held back is looked at again.
     update queue.rate_limit_tracking t set wake_at = clock_timestamp()
-     where t.wake_at > clock_timestamp() and t.blocked_until is null
+     where t.wake_at > clock_timestamp() and coalesce(t.blocked_until <= clock_timestamp(), true)
        and exists (select from queue.waiting w where w.key = t.key and w.queue = p_queue);
 exception when check_violation then
     raise exception using errcode = 'invalid_parameter_value',
@@ -1987,14 +2051,21 @@ CREATE FUNCTION queue.slots_at(t queue.rate_limit_tracking, p_seconds double pre
 declare
     v_age integer;
 begin
-    slot := greatest(t.bucket, floor(extract(epoch from p_now)::float8 / (p_seconds / 20))::bigint);
-    v_age := least(21, slot - t.bucket);
-    slots := case
-                 when t.counts is null then array_fill(0, array[21])
-                 when t.window_seconds is distinct from p_seconds
-                     then (select sum(c)::integer from unnest(t.counts) c) || array_fill(0, array[20])
-                 else (array_fill(0, array[v_age]) || t.counts)[1:21]
-             end;
+    slot := floor(extract(epoch from p_now)::float8 / (p_seconds / 20))::bigint;
+    if t.counts is null then
+        slots := array_fill(0, array[21]);
+    elsif t.window_seconds = p_seconds then
+        slot := greatest(t.bucket, slot);
+        v_age := least(21, slot - t.bucket);
+        slots := (array_fill(0, array[v_age]) || t.counts)[1:21];
+    else
+        slots := array(
+            select coalesce(sum(c.n), 0)::integer
+              from generate_series(0, 20) as age
+              left join unnest(t.counts) with ordinality c(n, i)
+                on slot - age = least(slot, floor((t.bucket - c.i + 2) * t.window_seconds / p_seconds)::bigint)
+             group by age order by age);
+    end if;
 end
 $$;
 
@@ -2308,6 +2379,8 @@ declare
     v_slot bigint;
     v_slots integer[];
     v_head uuid;
+    v_head_run_at timestamptz;
+    v_away uuid;
     v_held boolean := false;
 begin
     parked := 0;
@@ -2337,8 +2410,22 @@ begin
                 perform queue.unpark(v_j.lane, 1);
             end if;
             -- Found without a lock, then locked: when another claim has it as a candidate, the next one must not go first.
-            select j.id into v_head from queue.job j
+            select j.id, j.run_at into v_head, v_head_run_at from queue.job j
              where j.lane = v_j.lane and j.lease_token is null order by j.run_at, j.id limit 1;
+            select w.id into v_away from queue.waiting w
+             where w.lane = v_j.lane and w.lane_rule like 'order%' and w.key <> '' and w.key <> w.lane
+               and (w.run_at, w.id) < (v_head_run_at, v_head)
+             order by w.run_at, w.id limit 1;
+            if found then
+                perform from queue.waiting w where w.id = v_away for update skip locked;
+                if not found then
+                    locked := v_lane.key;
+                    return;
+                end if;
+                update queue.rate_limit_tracking t set holder = v_away where t.key = v_j.lane;
+                parked := queue.park(v_j.lane, true, p_chosen, 1000);
+                return;
+            end if;
             select j.id, j.lane, j.lane_rule, j.lane_limit, j.limit_key into v_j
               from queue.job j where j.id = v_head and j.lease_token is null for update skip locked;
             if not found then
@@ -3674,6 +3761,8 @@ CREATE INDEX sync_items_gone ON queue.sync_items USING btree (resource_type, acc
 CREATE INDEX sync_items_resource ON queue.sync_items USING btree (resource, pass);
 
 CREATE INDEX uniqueness_age ON queue.uniqueness USING btree (first_at);
+
+CREATE INDEX waiting_away ON queue.waiting USING btree (lane, run_at, id) WHERE ((lane_rule ~~ 'order%'::text) AND (key <> ''::text) AND (key <> lane));
 
 CREATE INDEX waiting_batch ON queue.waiting USING btree (batch_id) WHERE (batch_id IS NOT NULL);
 

@@ -89,7 +89,8 @@ class PostgresStore:
             row = conn.execute("select lost, freed from queue.end_attempts(%s, %s)", (text, only_expired)).fetchone()
             return _settled(row)
 
-        return self._writing_history(call)
+        with _refusals(EnqueueError):
+            return self._writing_history(call)
 
     def settle_and_claim(
         self, settlements: Sequence[Settlement], queue: str, limit: int, worker: str, lease: timedelta
@@ -103,7 +104,8 @@ class PostgresStore:
             ).fetchall()
             return _settled(rows[0]), self._claimed(queue, [row[2:] for row in rows])
 
-        return self._writing_history(call)
+        with _refusals(EnqueueError):
+            return self._writing_history(call)
 
     def save_progress(self, job_id: UUID, lease_token: UUID, progress: dict[str, Any]) -> bool:
         arguments = (job_id, lease_token, to_json(progress))

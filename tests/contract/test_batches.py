@@ -177,6 +177,19 @@ def test_a_batch_comes_whole_or_not_at_all(bench: Bench) -> None:
     assert len(claim(bench)) == 1 and claim(bench, queue=CALLBACKS) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"unique": Singleton("s")}, {"depends_on": (uuid4(),)}, {"batch_id": uuid4()}, {"priority": 11}],
+    ids=["unique", "depends on", "batch", "priority"],
+)
+def test_a_callback_that_may_not_be_stored_in_the_end_is_refused_at_once(
+    bench: Bench, options: dict[str, object]
+) -> None:
+    with pytest.raises(EnqueueError, match=r"callback|priority"):
+        create(bench, 1, NewJob(CALLBACKS, {}, **options))  # type: ignore[arg-type]
+    assert claim(bench) == []
+
+
 # ------------------------------------------------------------------ joining later
 
 

@@ -37,6 +37,7 @@ from tests.contract.bench import (
     record,
     settle,
     state,
+    states,
 )
 from tests.threads import at_once
 
@@ -112,6 +113,28 @@ def test_a_diamond_joins_again(bench: Bench) -> None:
     assert set(ids(sides)) == {left, right}
     assert finish(bench, *sides) == {LATER: 1}, "both ended in one step"
     assert ids(claim(bench, queue=LATER)) == [bottom]
+
+
+def test_a_long_chain_dies_with_its_first(bench: Bench) -> None:
+    """Longer than a call stack: step by step."""
+    chain = [after(bench, ())]
+    for _ in range(500):
+        chain.append(after(bench, chain[-1:]))
+    assert bench.store.cancel(chain[0]) is Cancellation.CANCELLED
+    assert set(states(bench, chain[1:])) == {JobState.DEAD}
+
+
+@pytest.mark.parametrize("outcome", [Completed(), Cancelled()], ids=named)
+def test_more_jobs_than_one_transaction_bears_depend_on_one(bench: Bench, outcome: Outcome) -> None:
+    [first] = enqueue(bench)
+    asked = [NewJob(LATER, {}, depends_on=(first,), if_dependency_fails=CANCEL) for _ in range(1200)]
+    dependents = [made.id for made in bench.store.enqueue(asked)]
+    bench.store.open_due(1000)  # they are known to be committed
+    end(bench, first, outcome)
+    while bench.store.open_due(1000) >= 1000:
+        pass
+    expected = JobState.READY if isinstance(outcome, Completed) else JobState.CANCELLED
+    assert set(states(bench, dependents)) == {expected}
 
 
 def test_many_jobs_depend_on_one(bench: Bench) -> None:

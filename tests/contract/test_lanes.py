@@ -27,7 +27,7 @@ from shared.engine.job import (
     Released,
     Retry,
 )
-from shared.engine.ports import Limits
+from shared.engine.ports import Limits, Rate
 from tests.contract.bench import (
     LOST,
     QUEUE,
@@ -70,6 +70,35 @@ def test_jobs_of_an_ordering_key_run_one_at_a_time_in_order(bench: Bench) -> Non
         assert claim(bench) == []
         finish(bench, job)
     assert claim(bench) == []
+
+
+def test_an_ordering_key_keeps_its_order_over_limit_keys(bench: Bench) -> None:
+    """The first of the key is put aside with others of its limit key, before anybody has looked at it itself."""
+    bench.store.set_limits(QUEUE, Limits(key_rate=Rate(1, HOUR)))
+    [busy] = enqueue(bench, limit_key="chat:1")
+    enqueue(bench, limit_key="chat:1")
+    [first] = enqueue(bench, limit_key="chat:1", lane=TRIP)
+    rest = [enqueue(bench, limit_key=f"chat:{n}", lane=TRIP)[0] for n in (2, 3)]
+    assert ids(claim(bench)) == [busy]
+    assert claim(bench) == [] and states(bench, [first, *rest]) == [JobState.WAITING] * 3
+    bench.store.set_limits(QUEUE, Limits())
+    bench.open_all()
+    for job_id in [first, *rest]:
+        [job] = [job for job in claim(bench) if record(bench, job.id).lane is not None]
+        assert job.id == job_id
+        finish(bench, job)
+
+
+def test_an_ordering_key_whose_first_goes_while_it_is_put_aside_goes_on(bench: Bench) -> None:
+    bench.store.set_limits(QUEUE, Limits(key_rate=Rate(1, HOUR)))
+    [busy] = enqueue(bench, limit_key="chat:1")
+    enqueue(bench, limit_key="chat:1")
+    [first] = enqueue(bench, limit_key="chat:1", lane=TRIP)
+    [second] = enqueue(bench, limit_key="chat:2", lane=TRIP)
+    assert ids(claim(bench)) == [busy] and claim(bench) == []
+    assert bench.store.cancel(first) is Cancellation.CANCELLED
+    bench.open_all()
+    assert ids(claim(bench)) == [second]
 
 
 def test_an_ordering_key_holds_back_no_other_and_belongs_to_its_queue(bench: Bench) -> None:

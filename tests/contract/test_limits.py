@@ -419,6 +419,54 @@ def test_limits_change_while_jobs_run(bench: Bench) -> None:
     assert len(claim(bench)) == 4
 
 
+@pytest.mark.parametrize(("before", "after"), [(SECOND, MINUTE), (MINUTE, SECOND)], ids=["longer", "shorter"])
+def test_I10_a_window_of_another_length_counts_what_started_in_it_and_lets_it_go(
+    bench: Bench, before: timedelta, after: timedelta
+) -> None:
+    bench.store.set_limits(QUEUE, Limits(rate=Rate(3, before)))
+    enqueue(bench, 20)
+    finish(bench, *claim(bench, 3))
+    bench.store.set_limits(QUEUE, Limits(rate=Rate(4, after)))
+    started = claim(bench, 4)
+    assert len(started) == 1, "three are in the window"
+    finish(bench, *started)
+    bench.pass_time(MINUTE * 1.1)
+    for _ in range(2):
+        started = claim(bench, 5)
+        assert len(started) == 4
+        finish(bench, *started)
+        assert claim(bench) == []
+        bench.pass_time(after * 1.1)
+
+
+def test_I10_a_key_s_window_of_another_length_does_the_same(bench: Bench) -> None:
+    bench.store.set_limits(QUEUE, Limits(key_rate=Rate(1, SECOND)))
+    jobs = enqueue(bench, 3, limit_key="chat:1")
+    finish(bench, *claim(bench))
+    bench.store.set_limits(QUEUE, Limits(key_rate=Rate(1, MINUTE)))
+    for job_id in jobs[1:]:
+        bench.open_all()
+        assert claim(bench) == []
+        bench.pass_time(MINUTE * 1.1)
+        bench.open_all()
+        [job] = claim(bench)
+        assert job.id == job_id
+        finish(bench, job)
+
+
+def test_limits_that_are_lifted_let_go_a_key_that_was_blocked_once(bench: Bench) -> None:
+    bench.store.set_limits(QUEUE, Limits(key_rate=Rate(1, HOUR)))
+    enqueue(bench, 2, limit_key="chat:1")
+    [job] = claim(bench)
+    block(bench, job, SECOND)
+    bench.pass_time(MINUTE)
+    bench.store.open_due(10)
+    assert claim(bench) == [], "the block has passed, the rate has not"
+    bench.store.set_limits(QUEUE, Limits())
+    bench.store.open_due(10)
+    assert len(claim(bench)) == 2
+
+
 def test_a_wider_key_limit_lets_go_what_the_narrower_held_back(bench: Bench) -> None:
     bench.store.set_limits(QUEUE, Limits(key_concurrency=1))
     jobs = enqueue(bench, 4, limit_key="chat:1")

@@ -20,6 +20,7 @@ from shared.engine.job import (
     Deferred,
     ErrorClass,
     Failure,
+    Job,
     JobState,
     Lease,
     NewJob,
@@ -31,8 +32,24 @@ from shared.engine.job import (
     Settled,
     Settlement,
     Singleton,
+    SingletonPolicy,
 )
-from tests.contract.bench import LEASE, LOST, NO_LEASE, QUEUE, REFUSED, Bench, claim, enqueue, ids, settle, state
+from tests.contract.bench import (
+    LEASE,
+    LOST,
+    NO_LEASE,
+    QUEUE,
+    REFUSED,
+    Bench,
+    claim,
+    enqueue,
+    ids,
+    record,
+    settle,
+    state,
+    states,
+    worker,
+)
 
 # ------------------------------------------------------------------ enqueue
 
@@ -283,6 +300,35 @@ def test_I6_follow_ups_come_with_the_settlement_or_not_at_all(bench: Bench) -> N
     assert claim(bench, queue="outlook-outbound") == []
     assert settle(bench, job, Completed(follow_ups=(follow_up, follow_up)))
     assert len(claim(bench, queue="outlook-outbound")) == 2
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_I6_a_follow_up_that_only_the_store_knows_to_be_wrong_fails_its_attempt_and_no_other(
+    bench: Bench, jobs: int
+) -> None:
+    [holder] = [made.id for made in bench.store.enqueue([NewJob("outlook-outbound", {}, unique=Singleton("s"))])]
+    asked = enqueue(bench, jobs)
+    refused = NewJob("outlook-outbound", {}, unique=Singleton("s", SingletonPolicy.REJECT))
+
+    def handler(job: Job, _: object, __: object) -> Completed:
+        return Completed(follow_ups=(refused,)) if job.id == asked[0] else Completed({"done": True})
+
+    report = worker(bench, handler).run(QUEUE, jobs)
+    assert report.ran == jobs and report.lost == []
+    assert states(bench, asked) == [JobState.SCHEDULED] + [JobState.COMPLETED] * (jobs - 1)
+    [attempt] = record(bench, asked[0]).attempts
+    assert attempt.error_class is ErrorClass.UNKNOWN and str(holder) in (attempt.message or "")
+
+
+def test_I6_in_a_batch_of_settlements_a_refused_follow_up_settles_none(bench: Bench) -> None:
+    asked = enqueue(bench, 2)
+    jobs = claim(bench)
+    refused = NewJob("outlook-outbound", {}, depends_on=(uuid4(),))
+    outcomes = [Completed(follow_ups=(refused,)), Completed()]
+    settlements = [Settlement(job.id, job.lease_token, end) for job, end in zip(jobs, outcomes, strict=True)]
+    with pytest.raises(EnqueueError, match=r"depends_on: job .* is not known"):
+        bench.store.settle(settlements)
+    assert states(bench, asked) == [JobState.ACTIVE] * 2
 
 
 def test_settle_and_claim_settles_and_takes_the_next(bench: Bench) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from shared.engine.job import Completed, NewJob, Settlement
+from shared.engine.job import Completed, JobState, NewJob, Settlement
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from tests.threads import at_once
@@ -82,6 +82,47 @@ def test_an_enqueue_whose_key_is_rolled_back_by_another_makes_the_job(
             other.rollback()
             [made] = second.result(10)
     assert made.created and made.id != first.id
+
+
+@pytest.mark.parametrize("where", ["later", "waiting", "job"])
+def test_a_job_that_comes_to_depend_on_one_that_is_just_ending_hears_of_it(
+    postgres_store: PostgresStore, database_url: str, sql: psycopg.Connection, where: str
+) -> None:
+    """Neither sees the other: the job is committed while the end of the other is under way, and looked at before that
+    is committed."""
+    [first] = postgres_store.enqueue([NewJob(QUEUE, {}, delay=timedelta(hours=1) if where == "later" else None)])
+    other = first
+    if where == "waiting":
+        [other] = postgres_store.enqueue([NewJob(QUEUE, {}, depends_on=(first.id,))])
+        postgres_store.open_due(10)
+    with psycopg.connect(database_url) as ending, psycopg.connect(database_url) as caller:
+        [dependent] = postgres_store.enqueue([NewJob(QUEUE, {}, depends_on=(other.id,))], conn=caller)
+        assert ending.execute("select queue.cancel_job(%s)", (other.id,)).fetchone() == ("cancelled",)
+        caller.commit()
+        with ThreadPoolExecutor(1) as pool:
+            looked = pool.submit(postgres_store.open_due, 10)
+            until_somebody_waits(ending)
+            ending.commit()
+            looked.result(10)
+    found = postgres_store.get(dependent.id)
+    assert found is not None and found.state is JobState.DEAD
+    assert sql.execute("select count(*) from queue.dependency where job_id = %s", (dependent.id,)).fetchone() == (0,)
+
+
+def test_a_callback_whose_queue_was_closed_since_is_a_dead_letter_and_the_last_job_ends(
+    postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    batch_id, _ = postgres_store.create_batch([NewJob(QUEUE, {})], NewJob("sync", {"n": 1}))
+    sql.execute("update queue.queue_settings set closed = 'it is gone' where queue = 'sync'")
+    [job] = postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
+    assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed())]).lost == ()
+    batch = postgres_store.batch(batch_id)
+    assert batch is not None and batch.finished_at is not None and batch.callback_id is None
+    [(queue, source, reason)] = sql.execute(
+        "select queue, source, error_message from queue.dead_letter_queue"
+    ).fetchall()
+    assert (queue, source) == ("sync", f"batch/{batch_id}") and "it is gone" in reason
+    assert len(postgres_store.claim("dead-letter", 1, "w", LEASE).jobs) == 1
 
 
 def until_somebody_waits(conn: psycopg.Connection) -> None:

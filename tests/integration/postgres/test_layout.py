@@ -208,15 +208,20 @@ def test_dropping_partitions_beside_running_work_costs_no_settlement(
     assert len(partitions(sql)) == 9
 
 
-def test_retention_forgets_old_keys_but_not_those_of_living_jobs(
+def test_retention_forgets_old_keys_but_not_those_of_jobs_that_are_kept(
     database: Database, postgres_store: PostgresStore, sql: psycopg.Connection
 ) -> None:
     postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="alive")])
     postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="later", delay=timedelta(days=90))])
+    [ended] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="ended today", delay=timedelta(days=40))])
+    postgres_store.cancel(ended.id)
     sql.execute("insert into queue.idempotency (queue, key, job_id) values (%s, 'gone', queue.new_id())", (QUEUE,))
     sql.execute("update queue.idempotency set created_at = now() - interval '31 days'")
     Partitions(database).maintain()
-    assert sql.execute("select key from queue.idempotency order by 1").fetchall() == [("alive",), ("later",)]
+    kept = sql.execute("select key from queue.idempotency order by 1").fetchall()
+    assert kept == [("alive",), ("ended today",), ("later",)]
+    [again] = postgres_store.enqueue([NewJob(QUEUE, {}, idempotency_key="ended today")])
+    assert (again.id, again.created) == (ended.id, False)
 
 
 def test_retention_forgets_old_unique_keys_and_batches_but_not_those_that_still_count(
