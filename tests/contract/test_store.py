@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from shared.engine.context import Context
 from shared.engine.control import CLEARABLE
 from shared.engine.errors import ControlError, EnqueueError
 from shared.engine.job import (
@@ -310,7 +312,7 @@ def test_I6_a_follow_up_that_only_the_store_knows_to_be_wrong_fails_its_attempt_
     asked = enqueue(bench, jobs)
     refused = NewJob("outlook-outbound", {}, unique=Singleton("s", SingletonPolicy.REJECT))
 
-    def handler(job: Job, _: object, __: object) -> Completed:
+    def handler(job: Job, payload: Any, context: Context) -> Completed:
         return Completed(follow_ups=(refused,)) if job.id == asked[0] else Completed({"done": True})
 
     report = worker(bench, handler).run(QUEUE, jobs)
