@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
@@ -32,6 +31,8 @@ from local.host_queues import QueueListener, QueueSettings, poison_name
 from local.host_timers import Timer
 from local.json_log import log_json
 from local.worker import AppError, Function, Pool, invocation, load_functions
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Host:
@@ -153,24 +154,16 @@ def main() -> int:
     except (AppError, OSError) as error:
         print(f"The function host cannot start: {error}", file=sys.stderr)
         return 1
-    # Not an Event: its lock is not reentrant, and a signal may come while the main thread is in `wait` and has it.
-    asked: SimpleQueue[int] = SimpleQueue()
-    stopping = False
-
-    def ask(number: int, _: object) -> None:
-        nonlocal stopping
-        if stopping:
-            os._exit(1)  # a second signal ends it at once
-        stopping = True
-        asked.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
+    # Blocked and waited for: one that came just before a lock was waited for would be noticed only with the next.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     host.start()
     print(f"A function host for development (not Azure's) on http://127.0.0.1:{host.port} runs:", flush=True)
     for function in host.functions:
         print(f"  {function.name}: {function.trigger}", flush=True)
-    asked.get()
+    signal.sigwait(STOP_SIGNALS)
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(1))  # a second one ends it at once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     drained = host.stop(options.grace)
     logging.getLogger("host").info("host.stopped", extra={"drained": drained})
     os._exit(0 if drained else 1)  # a thread that is still in a function must not hold up the end
