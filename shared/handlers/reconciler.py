@@ -224,7 +224,8 @@ class Reconciler:
         except GraphError as error:
             if error.status == 409:
                 problem = "Graph has another subscription to the resource; a listing will show it"
-                return Outcome(watch.id, "unfinished", problem=problem, removed=replaced is not None)
+                due_at = retry_at(watch, refused=False)  # unless the listing shows that it is ours after all
+                return Outcome(watch.id, "unfinished", due_at, problem=problem, removed=replaced is not None)
             raise _CreationFailed(error, unfinished=error.status >= 500, removed=replaced is not None) from error
         except GraphFailure as error:
             raise _CreationFailed(error, unfinished=error.sent, removed=replaced is not None) from error

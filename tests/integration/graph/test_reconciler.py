@@ -221,6 +221,30 @@ def test_a_double_that_graph_allowed_and_strays_are_removed(
     assert left == [(CHATS, False), (MAIL, False), (MAIL, True)], "another application's stays"
 
 
+def test_another_deployments_subscription_in_the_way_is_met_less_and_less_often(
+    host: Host, wired: Wired, sql: psycopg.Connection, clock: Clock
+) -> None:
+    """With the same app registration, Graph takes one subscription of a resource (409), and the other's is not ours."""
+    host.run()
+    ours = of(wired, MAIL)
+    wired.subscriptions.delete(ours["id"])
+    elsewhere = ours["notificationUrl"].replace("/api/", "/other/")
+    later = datetime.now(UTC) + timedelta(days=1)
+    other = wired.subscriptions.create(
+        NewSubscription(MAIL, ours["changeType"], elsewhere, elsewhere, "of the other", later)
+    )
+    assert host.records.note_removed(ours["id"])
+    before = posts(wired), lists(wired)
+    for _ in range(5):
+        host.run()
+    assert (posts(wired) - before[0], lists(wired) - before[1]) == (1, 1)
+    assert host.records.due() == (0, False)
+    wired.subscriptions.delete(other.id)
+    clock.move(timedelta(minutes=2))
+    host.run()
+    assert is_settled(wired, sql)
+
+
 # Keeping
 
 
