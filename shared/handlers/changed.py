@@ -33,16 +33,21 @@ def changed_job(resource: str, subscription_id: str, key: str) -> NewJob | None:
     """
     with suppress(ValueError):
         found = ids(_ITEM, resource)
-        return _sync(_TYPES[str(found["what"]).lower()], str(either(found, "user")))
+        return _sync(_TYPES[str(found["what"]).lower()], str(either(found, "user")), subscription_id)
     with suppress(ValueError):
-        return _sync("files", str(either(ids(_DRIVE, resource), "user")))
+        return _sync("files", str(either(ids(_DRIVE, resource), "user")), subscription_id)
     with suppress(ValueError):
         ids(_OTHER_DRIVE, resource)
         return lifecycle_job(subscription_id, "missed", key)
     return None
 
 
-def _sync(resource_type: str, user: str) -> NewJob:
-    payload: dict[str, Any] = {"resourceType": resource_type, "userId": user, "fullSync": False}
+def _sync(resource_type: str, user: str, subscription_id: str) -> NewJob:
+    payload: dict[str, Any] = {
+        "resourceType": resource_type,
+        "userId": user,
+        "subscriptionId": subscription_id,
+        "fullSync": False,
+    }
     name = f"changed:{resource_type}:{user.lower()}"
     return NewJob(SYNC, payload, unique=Debounce(name, QUIET, AT_MOST), correlation_id=name)

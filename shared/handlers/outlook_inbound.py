@@ -3,6 +3,8 @@
 It is fetched also when the notification brings it: what is attached, and the mark that tells our own mail, have to be
 asked for anyway, and only an answer of Graph's shows that it is not deleted meanwhile.
 
+Graph names the mailbox by its user's id; the mail is kept under the name that the declaration gives, as a sync does.
+
 Left out: drafts, and what this queue itself has sent. The outbound handler has recorded those, so the copy in
 Sent Items (told by our mark and the folder) is no news.
 """
@@ -10,7 +12,7 @@ Sent Items (told by our mark and the folder) is no news.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import field_validator
@@ -67,12 +69,18 @@ class OutlookInbound:
     """The handler of `outlook-inbound`."""
 
     def __init__(
-        self, mail: MailClient, log: CommunicationLog, non_delivery: NonDelivery, told: Told | None = None
+        self,
+        mail: MailClient,
+        log: CommunicationLog,
+        non_delivery: NonDelivery,
+        told: Told | None = None,
+        declared_user: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._mail = mail
         self._log = log
         self._non_delivery = non_delivery
         self._told = told or Told()
+        self._declared_user = declared_user
 
     def __call__(self, job: Job, payload: MailReference, context: Context) -> Completed:
         user, message_id = address(payload.resource)
@@ -88,7 +96,8 @@ class OutlookInbound:
             self._non_delivery.take_in(user, message)
             if may_have_attachments(message):
                 attachments = read_attachments(self._mail, user, text_of(message.get("id")) or message_id)
-        recorded = self._log.record(communication(job, user, message_id, message, attachments))
+        account = (payload.subscription_id and self._declared_user(payload.subscription_id)) or user
+        recorded = self._log.record(communication(job, account, message_id, message, attachments))
         return self._told.of(recorded, job, "outlook")
 
     def _message(self, job: Job, payload: MailReference, user: str, message_id: str) -> dict[str, Any] | None:
@@ -114,7 +123,7 @@ def build(services: Services) -> Handler:
     """The handler, from what bootstrap has built."""
     non_delivery = NonDelivery(services.mail, services.delivery_failures)
     told = Told(services.events_endpoint)
-    return OutlookInbound(services.mail, services.communications, non_delivery, told)
+    return OutlookInbound(services.mail, services.communications, non_delivery, told, services.sync.declared_user)
 
 
 def address(resource: str) -> tuple[str, str]:
@@ -139,7 +148,7 @@ def may_have_attachments(message: Mapping[str, Any]) -> bool:
 
 
 def communication(
-    job: Job, user: str, message_id: str, message: dict[str, Any], attachments: list[AttachmentRecord]
+    job: Job, account: str, message_id: str, message: dict[str, Any], attachments: list[AttachmentRecord]
 ) -> Communication:
     body = child(message, "body")
     content = text_of(body.get("content"))
@@ -162,7 +171,7 @@ def communication(
         text=plain_text(content) if is_html else content.strip(),
         occurred_at=moment(message.get("receivedDateTime")),
         internet_message_id=text_of(message.get("internetMessageId")) or None,
-        account=user,
+        account=account,
         automatic=is_automatic(message),
         attachments=attachments,
         job_id=job.id,

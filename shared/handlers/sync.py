@@ -59,11 +59,15 @@ KEPT_CALLS = 20
 
 
 class SyncRequest(Payload):
-    """Bring one kind of resource of a user or a team up to date; `full_sync` starts from the beginning."""
+    """Bring one kind of resource of a user or a team up to date; `full_sync` starts from the beginning.
+
+    `subscription_id`: whose notification asked for it. Graph names users by id there; the declaration may not.
+    """
 
     resource_type: ResourceType
     user_id: Identifier | None = None
     team_id: Identifier | None = None
+    subscription_id: Identifier | None = None
     full_sync: bool = False
 
     @field_validator("user_id", "team_id")
@@ -119,6 +123,9 @@ class Sync:
     def __call__(self, job: Job, payload: SyncRequest, context: Context) -> Completed | Deferred:
         until = self._monotonic() + TIME_BUDGET.total_seconds()
         permits = Permits(context)
+        if payload.user_id is not None and payload.subscription_id is not None:
+            declared = self._store.declared_user(payload.subscription_id)
+            payload = payload.model_copy(update={"user_id": declared or payload.user_id})
         full = payload.full_sync
         try:
             with graph_attempt(context, keep=KEPT_CALLS):

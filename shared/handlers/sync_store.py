@@ -132,6 +132,10 @@ class Stored:
 class SyncStore(Protocol):
     """Raises StoreUnavailableError; methods that write raise RoundLost when the round or the set is another's now."""
 
+    def declared_user(self, subscription_id: str) -> str | None:
+        """The user whose resource this subscription watches, as declared: the name that their rows are kept under."""
+        ...
+
     def begin(self, resource_type: ResourceType, account: str, job: Job, *, full: bool) -> Round | Busy | Ended:
         """Take over the open round, or start one: the job's lease owns it. `full` starts every set anew."""
         ...

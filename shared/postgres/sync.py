@@ -30,6 +30,12 @@ SWEEP_ITEMS = 2000
 #: A message that a notification brings while a page is stored: the second look finds it.
 STORE_TRIES = 3
 
+_DECLARED_USER = """
+select substring(w.resource from '^users/([^/]+)/') from queue.subscriptions s
+  join queue.watched_resources w on w.id = s.watch_id
+ where s.id = %s
+"""
+
 _ENDED = """
 select created_count, updated_count, deleted_count, pages from queue.sync_history
  where job_id = %(job)s and resource_type = %(resource_type)s and account = %(account)s and outcome = 'completed'
@@ -232,6 +238,11 @@ class PostgresSync:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def declared_user(self, subscription_id: str) -> str | None:
+        with self._database.connection() as conn:
+            row = conn.execute(_DECLARED_USER, (subscription_id,)).fetchone()
+        return row[0] if row is not None else None
 
     def begin(self, resource_type: ResourceType, account: str, job: Job, *, full: bool) -> Round | Busy | Ended:
         named = {"resource_type": resource_type, "account": account, "job": job.id, "owner": job.lease_token}

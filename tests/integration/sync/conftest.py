@@ -94,10 +94,12 @@ class Bench:
     def sync(
         self, resource_type: str, user: str | None = DISPATCH, *, full: bool = False, team: str | None = None,
         job_id: UUID | None = None, permits: Callable[[int], timedelta | None] | None = None,
+        subscription: str | None = None,
     ) -> Run:  # fmt: skip
         """Run a job as the engine does, without its waits, until it ends."""
         owner = {"teamId": team} if team else {"userId": user}
-        payload = SyncRequest.model_validate({"resourceType": resource_type, "fullSync": full, **owner})
+        asked = {"resourceType": resource_type, "fullSync": full, "subscriptionId": subscription}
+        payload = SyncRequest.model_validate(asked | owner)
         job = Job(job_id or uuid4(), "sync", "", 1, 5, uuid4())
         run = Run()
         for _ in range(200):

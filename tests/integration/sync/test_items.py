@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
-from tests.integration.graph.conftest import DISPATCH, TEAM
-from tests.integration.sync.conftest import Bench
+from shared.engine.context import Context
+from shared.engine.job import Job
+from shared.handlers.outlook_inbound import MailReference, OutlookInbound
+from tests.integration.graph.conftest import DISPATCH, DRIVER, DRIVER_ID, TEAM
+from tests.integration.sync.conftest import Bench, mime
 
 
 def at(day: int, hour: int = 8) -> dict[str, str]:
@@ -141,3 +146,37 @@ def test_a_deleted_folder_of_which_graph_tells_alone_takes_its_files_and_leaves_
     run = bench.sync("files")
     assert run.result is not None and run.result["deleted"] == 2
     assert inside not in bench.alive("files") and moved in bench.alive("files")
+
+
+def test_a_notification_names_the_user_by_id_and_the_rows_stay_those_of_the_declaration(bench: Bench) -> None:
+    """Graph's notifications name a mailbox by its user's id, whatever the subscription says."""
+    bench.graph.put_contact(DRIVER, displayName="Zoë")
+    bench.sync("contacts", DRIVER)
+    watch(bench, f"users/{DRIVER}/contacts", "s1")
+    bench.graph.put_contact(DRIVER, displayName="Noë")
+    run = bench.sync("contacts", DRIVER_ID, subscription="s1")
+    assert run.result is not None and run.result["created"] == 1
+    assert [row["account"] for row in bench.rows("select account from queue.contacts")] == [DRIVER] * 2
+    bench.sync("contacts", DRIVER_ID, subscription="nobody's")
+    assert {row["account"] for row in bench.rows("select account from queue.contacts")} == {DRIVER, DRIVER_ID}
+
+
+def test_a_mail_that_a_notification_brings_is_kept_under_the_declarations_name_too(bench: Bench) -> None:
+    watch(bench, f"users/{DRIVER}/messages", "s1")
+    bench.graph.arrive_mail(DRIVER, mime("one", to=DRIVER))
+    [mail] = bench.graph.mailbox(DRIVER, "inbox")
+    path = f"Users/{DRIVER_ID}/Messages/{mail['immutableId']}"
+    reference = MailReference.model_validate({"resource": path, "subscriptionId": "s1"})
+    handler = OutlookInbound(bench.mail, bench.log, bench.non_delivery, declared_user=bench.store.declared_user)
+    handler(Job(uuid4(), "outlook-inbound", "", 1, 5, uuid4()), reference, Context())
+    assert [row["account"] for row in bench.rows("select account from queue.communication_logs")] == [DRIVER]
+
+
+def watch(bench: Bench, resource: str, subscription: str) -> None:
+    """Declare a resource, and have a subscription to it."""
+    bench.sql.execute(
+        "insert into queue.subscriptions (id, watch_id, resource, change_type, notification_url, expires_at,"
+        " include_resource_data, created_at)"
+        " select %s, queue.watch(%s), %s, 'created', 'https://a', now(), false, now()",
+        (subscription, resource, resource),
+    )

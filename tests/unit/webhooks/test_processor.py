@@ -224,7 +224,7 @@ def test_a_swarm_of_changes_becomes_one_sync(bench: Bench, resource: str, kind: 
     assert keys == {Debounce(f"changed:{kind}:u1", timedelta(seconds=5), timedelta(seconds=30))}
     payloads = [job.payload for job in found if job is not None]
     assert {payload["userId"].lower() for payload in payloads} == {"u1"}
-    assert {payload["resourceType"] for payload in payloads} == {kind}
+    assert {(payload["resourceType"], payload["subscriptionId"]) for payload in payloads} == {(kind, "s1")}
 
 
 def test_a_drive_by_its_id_is_synced_by_its_declaration(bench: Bench) -> None:
