@@ -8,10 +8,20 @@ import typer
 
 from local.q.client import Json
 from local.q.jobs import show_end
-from local.q.output import ago, say, show_json, show_table
+from local.q.output import ago, moment, say, show_fields, show_json, show_table
 from local.q.session import AsJson, Cursor, Limit, client_of
 
-app = typer.Typer(help="Show open alerts, or all; acknowledge one.")
+app = typer.Typer(help="Show open alerts, or all; look at one, acknowledge it.")
+#: The command that shows what an alert is about.
+LOOKS = {
+    "queue": "Its jobs: ./dev q list {name}",
+    "dead-letters": "Its dead letters: ./dev q dead --queue {name}",
+    "limits": "Its limits: ./dev q limits {name}",
+    "schedule": "The schedule {name}: ./dev q schedules",
+    "job": "The job: ./dev q show {name}",
+    "subscriptions": "Subscriptions: ./dev q subscriptions --status failing",
+    "audit": "Who did what: ./dev q audit",
+}
 STYLES = {"critical": "red", "warning": "yellow"}
 
 
@@ -49,8 +59,36 @@ def _state(one: Json) -> str:
 
 
 def _what(one: Json) -> str:
-    remedy = one["details"].get("remedy")
-    return f"{one['title']}. {remedy}" if remedy else str(one["title"])
+    return f"{one['title']}. {one['remedy']}"
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    alert: Annotated[str, typer.Argument(help="An alert's id.")],
+    json: AsJson = False,
+) -> None:
+    """Show one alert: what it means, what to do now, and where to look."""
+    found = client_of(context).call("showAlert", id=alert)
+    if json:
+        show_json(found)
+        return
+    say(f"{found['id']}  {found['key']}  {found['level']}, {_state(found)}", "bold")
+    say(found["title"], STYLES.get(found["level"], ""))
+    say(f"\n{found['meaning']}\n")
+    own = {name: value for name, value in found["details"].items() if name != "remedy"}
+    show_fields([
+        ("opened", moment(found["openedAt"])), ("last seen", moment(found["updatedAt"])),
+        ("seen", f"{found['occurrences']} times"), *own.items(),
+    ])  # fmt: skip
+    if found["resolvedAt"]:
+        return
+    say("\nWhat to do now", "bold")
+    say(found["remedy"])
+    for one in found["about"]:
+        say(LOOKS[one["kind"]].format(name=one["name"]))
+    if not found["acknowledgedAt"]:
+        say(f"You look after it: ./dev q alerts ack {found['id']}")
 
 
 @app.command()

@@ -12,7 +12,22 @@ from typing import Annotated
 import click
 import typer
 
-from local.q import alerts, audit, dead_letters, doctor, enqueue, jobs, queues, schedules, tail, watched
+from local.q import (
+    alerts,
+    audit,
+    dead_letters,
+    doctor,
+    enqueue,
+    jobs,
+    limits,
+    metrics,
+    queues,
+    reports,
+    schedules,
+    tail,
+    thresholds,
+    watched,
+)  # fmt: skip
 from local.q.errors import CommandError, Exit
 from local.q.output import note
 from local.q.session import Session
@@ -34,7 +49,8 @@ app.command("list")(queues.list_)
 for command in (
     jobs.show, tail.tail, enqueue.enqueue, jobs.cancel, jobs.retry,
     dead_letters.dead, dead_letters.redrive, dead_letters.review, dead_letters.discard,
-    queues.pause, queues.resume, queues.clear, queues.limits,
+    queues.pause, queues.resume, queues.clear, limits.limits, thresholds.thresholds,
+    metrics.metrics, reports.reports, reports.report,
     watched.subscriptions, watched.syncs, audit.audit, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)

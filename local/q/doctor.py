@@ -200,7 +200,7 @@ def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
     """Identities without a token, certificates that end and the rest are known to the app, and told here."""
     for one in alerts:
         text = f"{one['title']} ({ago(one['openedAt'])})"
-        remedy = _remedy(one)
+        remedy = f"{one['remedy']} ./dev q alerts show {one['id']}"
         if one["acknowledgedAt"]:
             yield Finding(
                 f"alert {one['key']}", Level.NOTICE, f"{text}; {one['acknowledgedBy']} looks after it", remedy
@@ -209,12 +209,3 @@ def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
             yield Finding(f"alert {one['key']}", Level.NOTICE, text, remedy)
         else:
             yield problem(f"alert {one['key']}", text, remedy)
-
-
-def _remedy(alert: Json) -> str:
-    """Its own, where it has one."""
-    if alert["details"].get("remedy"):
-        return str(alert["details"]["remedy"])
-    if alert["key"].startswith("dead-letter"):
-        return "./dev q dead groups them; mend the cause, then ./dev q redrive, review or discard them"
-    return f"Look into it. Say so by ./dev q alerts ack {alert['id']}"

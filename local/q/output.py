@@ -107,6 +107,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f} s"
 
 
+def brief(seconds: float | None) -> str:
+    """`41 ms`, and from a second on as span."""
+    return f"{seconds * 1000:.0f} ms" if seconds is not None and seconds < 1 else span(seconds)
+
+
 def seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 

@@ -1,8 +1,7 @@
-"""Queues: their figures, pause, resume, clear, limits."""
+"""Queues: their figures, pause, resume, clear."""
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Annotated, Any
 
@@ -11,14 +10,13 @@ import typer
 from local.q import jobs
 from local.q.client import Json
 from local.q.errors import CommandError, Exit, usage
-from local.q.output import ago, moment, say, show_fields, show_json, show_table, span
+from local.q.output import say, show_json, show_table, span
 from local.q.session import AsJson, Cursor, Limit, Queue, client_of
 
 State = Annotated[
     str | None, typer.Option("--status", help="scheduled, waiting, ready, active, completed, dead or cancelled.")
 ]
 Search = Annotated[str | None, typer.Option(help="An id, correlation id or idempotency key, as a whole.")]
-NONE = "none"
 
 
 def list_(
@@ -106,69 +104,3 @@ def clear(
         cancelled, more = cancelled + answer["cancelled"], answer["more"] and answer["cancelled"] > 0
     done = {"queue": queue, "cancelled": cancelled}
     show_json(done) if json else say(f"{cancelled:,} jobs of {queue} are cancelled.")
-
-
-def limits(
-    context: typer.Context,
-    queue: Queue,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="rate=400/20 (in seconds), keyRate, concurrency=3, keyConcurrency, jobCost; none takes one away.",
-        ),
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Show the limits and how full they are; --set changes them."""
-    client = client_of(context)
-    now = client.call("showLimits", queue=queue)
-    if set_:
-        names = ("rate", "concurrency", "keyRate", "keyConcurrency", "jobCost")
-        change = {name: now[name] for name in names} | dict(map(_read_limit, set_))
-        now = client.call("changeLimits", queue=queue, body=change)
-    show_json(now) if json else _show_limits(now)
-
-
-def _read_limit(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    if name not in ("rate", "concurrency", "keyRate", "keyConcurrency", "jobCost"):
-        raise usage(
-            f"--set {text}: there is no limit {name!r}; there are rate, concurrency, keyRate, keyConcurrency, jobCost"
-        )
-    if value == NONE and name != "jobCost":
-        return name, None
-    rate = re.fullmatch(r"(\d+)/(\d+(?:\.\d+)?)s?", value)
-    if name in ("rate", "keyRate"):
-        if rate is None:
-            raise usage(f"--set {text}: it must be like {name}=400/20 (400 in 20 seconds), or {name}=none")
-        return name, {"limit": int(rate[1]), "windowSeconds": float(rate[2])}
-    if not re.fullmatch(r"\d{1,9}", value):
-        raise usage(f"--set {text}: it must be a whole number")
-    return name, int(value)
-
-
-def _show_limits(now: Json) -> None:
-    rate, key_rate = now["rate"], now["keyRate"]
-    show_fields([
-        ("queue", now["queue"]),
-        ("rate", _rate(rate, now["usedInWindow"])),
-        ("concurrency", f"{now['inUse']} of {now['concurrency']} in use" if now["concurrency"] else "none"),
-        ("rate of each key", _rate(key_rate, None)),
-        ("concurrency of each key", now["keyConcurrency"] or "none"),
-        ("cost of a job", now["jobCost"]),
-        ("held back until", moment(now["blockedUntil"])),
-        ("changed", ago(now["changedAt"])),
-    ])  # fmt: skip
-    if now["keys"]:
-        say("\nThe fullest keys", "bold")
-        rows = [[one["usedInWindow"], one["inUse"], moment(one["blockedUntil"]), one["key"]] for one in now["keys"]]
-        show_table(["in the window", "in use", "held back until", "key"], rows)
-
-
-def _rate(rate: Json | None, used: int | None) -> str:
-    if rate is None:
-        return NONE
-    text = f"{rate['limit']:,} in {rate['windowSeconds']:g} s"
-    return text if used is None else f"{used:,} of {text} used"

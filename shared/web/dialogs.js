@@ -17,27 +17,42 @@ function useModal(onCancel) {
 }
 
 /**
- * `question`: {title, text, action, typed, fields: [{name, label, type, required, value, hint}]}. With `typed` that
- * text must be typed first. `answer` gets the fields' values, or null.
+ * `question`: {title, text, action, tone, typed, fields, shows, run}. With `typed` that text must be typed first.
+ * `fields`: {name, label, type (text, number, note, choice, check), value, required, hint, note, options}; a wrong one
+ * that the API names as `name` or `name.…` has its message beside it. `shows` is a component that gets the values.
+ * `run(values)` does what is asked while the question stays; it closes when that has been done. `answer` gets the
+ * fields' values, or null.
  */
 export function Question({ question, answer }) {
+  const fields = question.fields ?? [];
   const modal = useModal(() => answer(null));
-  const [values, setValues] = useState(() => Object.fromEntries((question.fields ?? []).map((field) => [field.name, field.value ?? ""])));
+  const [values, setValues] = useState(() => Object.fromEntries(fields.map((field) => [field.name, field.value ?? ""])));
   const [typed, setTyped] = useState("");
-  const ready = (!question.typed || typed.trim() === question.typed)
-    && (question.fields ?? []).every((field) => !field.required || values[field.name].trim());
-  const submit = (event) => {
+  const [failure, setFailure] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const wrong = problemsOf(failure, fields);
+  useEffect(() => { if (failure) modal.ref.current.querySelector("[aria-invalid=true]")?.focus(); }, [failure]);
+  const ready = !busy && (!question.typed || typed.trim() === question.typed)
+    && fields.every((field) => !field.required || values[field.name].trim());
+  const submit = async (event) => {
     event.preventDefault();
-    if (ready) answer(values);
+    if (!ready) return;
+    setBusy(true);
+    try {
+      await question.run?.(values);
+      answer(values);
+    } catch (error) {
+      setFailure(error);
+      setBusy(false);
+    }
   };
-  return html`<dialog ...${modal} aria-labelledby="question-title"><form onSubmit=${submit}>
+  return html`<dialog ...${modal} class=${fields.length > 3 ? "large" : ""} aria-labelledby="question-title"><form onSubmit=${submit}>
     <h2 id="question-title">${question.title}</h2>
     ${question.text ? html`<p>${question.text}</p>` : null}
-    ${(question.fields ?? []).map((field) => html`<label class="field"><span>${field.label}</span>
-      ${field.type === "note"
-        ? html`<textarea rows="4" maxlength="4000" value=${values[field.name]} onInput=${(event) => setValues({ ...values, [field.name]: event.target.value })}></textarea>`
-        : html`<input type=${field.type ?? "text"} value=${values[field.name]} placeholder=${field.hint} min=${field.min} step="any" autocomplete="off"
-            onInput=${(event) => setValues({ ...values, [field.name]: event.target.value })} />`}</label>`)}
+    ${wrong.others.length ? html`<div class="failure" role="alert">${wrong.others.map((one) => html`<p>${one}</p>`)}</div>` : null}
+    <div class="fields">${fields.map((field, index) => html`<${Input} key=${field.name} id=${`question-${index}`} field=${field} value=${values[field.name]}
+      problem=${wrong.of[field.name]} onChange=${(value) => setValues((before) => ({ ...before, [field.name]: value }))} />`)}</div>
+    ${question.shows ? html`<${question.shows} values=${values} />` : null}
     ${question.typed ? html`<label class="field"><span>Type <strong>${question.typed}</strong> to confirm</span>
       <input type="text" autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>` : null}
     <div class="buttons"><button type="button" onClick=${() => answer(null)}>Cancel</button>
@@ -45,10 +60,38 @@ export function Question({ question, answer }) {
   </form></dialog>`;
 }
 
+function Input({ id, field, value, problem, onChange }) {
+  const told = [field.note && `${id}-note`, problem && `${id}-problem`].filter(Boolean).join(" ") || null;
+  const common = { id, "aria-invalid": problem ? "true" : null, "aria-describedby": told, onInput: (event) => onChange(event.target.value) };
+  const control = {
+    note: () => html`<textarea ...${common} rows=${field.rows ?? 4} maxlength=${field.most ?? 4000} spellcheck=${field.rows ? "false" : null} value=${value}></textarea>`,
+    choice: () => html`<select ...${common} value=${value}>${field.options.map(([option, text]) => html`<option value=${option} selected=${option === value}>${text}</option>`)}</select>`,
+    check: () => html`<input ...${common} type="checkbox" checked=${value} onInput=${(event) => onChange(event.target.checked)} />`,
+  }[field.type] ?? (() => html`<input ...${common} type=${field.type ?? "text"} value=${value} placeholder=${field.hint} min=${field.min} step="any" autocomplete="off" spellcheck="false" />`);
+  return html`<div class="field ${field.wide || field.type === "note" ? "wide" : ""} ${field.type === "check" ? "check" : ""}"><label for=${id}>${field.label}</label>${control()}
+    ${field.note ? html`<span class="note" id=${`${id}-note`}>${field.note}</span>` : null}
+    ${problem ? html`<span class="problem" id=${`${id}-problem`}>${problem}</span>` : null}</div>`;
+}
+
+/** {of: the message of each field that the API names, others: what is left to say}. */
+function problemsOf(failure, fields) {
+  if (failure === null) return { of: {}, others: [] };
+  const found = { of: {}, others: [] };
+  for (const one of failure.errors ?? []) {
+    const field = fields.find(({ name }) => one.field === name || one.field.startsWith(`${name}.`));
+    const inside = field && one.field.slice(field.name.length + 1);
+    if (!field) found.others.push(one.field ? `${one.field}: ${one.message}` : one.message);
+    else found.of[field.name] = [found.of[field.name], inside ? `${inside}: ${one.message}` : one.message].filter(Boolean).join("; ");
+  }
+  if (!failure.errors?.length) found.others.push(failure.message);
+  return found;
+}
+
 export const KEYS = [
   ["/", "search for a job"],
   ["g then o", "overview"], ["g then j", "jobs"], ["g then d", "dead letters"], ["g then s", "schedules"],
-  ["g then l", "limits"], ["g then u", "subscriptions"], ["g then y", "syncs"], ["g then a", "alerts"], ["g then t", "audit"],
+  ["g then l", "limits"], ["g then u", "subscriptions"], ["g then y", "syncs"], ["g then a", "alerts"], ["g then h", "thresholds"],
+  ["g then r", "reports"], ["g then t", "audit"],
   ["r", "ask for the view's figures again"], ["?", "this list"], ["Esc", "close a question"],
 ];
 

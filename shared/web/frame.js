@@ -5,6 +5,7 @@ import { get } from "./api.js";
 import { localZone } from "./format.js";
 import { useAnswer } from "./polling.js";
 import { go, link } from "./routing.js";
+import { Alert } from "./views/alert.js";
 import { Alerts } from "./views/alerts.js";
 import { Audit } from "./views/audit.js";
 import { DeadLetters } from "./views/dead_letters.js";
@@ -13,9 +14,12 @@ import { Jobs } from "./views/jobs.js";
 import { Letter } from "./views/letter.js";
 import { Limits } from "./views/limits.js";
 import { Overview } from "./views/overview.js";
+import { Report } from "./views/report.js";
+import { Reports } from "./views/reports.js";
 import { Schedules } from "./views/schedules.js";
 import { Subscriptions } from "./views/subscriptions.js";
 import { Syncs } from "./views/syncs.js";
+import { Thresholds } from "./views/thresholds.js";
 
 const Nowhere = () => html`<div><h1 tabindex="-1">There is no such view</h1><p><a href=${link("overview")}>Overview</a></p></div>`;
 
@@ -23,11 +27,13 @@ export const VIEWS = {
   overview: { title: "Overview", shows: Overview },
   jobs: { title: "Jobs", shows: Jobs, showsOne: Job },
   "dead-letters": { title: "Dead letters", shows: DeadLetters, showsOne: Letter },
-  alerts: { title: "Alerts", shows: Alerts },
+  alerts: { title: "Alerts", shows: Alerts, showsOne: Alert },
+  thresholds: { title: "Thresholds", shows: Thresholds },
   schedules: { title: "Schedules", shows: Schedules },
   limits: { title: "Limits", shows: Limits },
   subscriptions: { title: "Subscriptions", shows: Subscriptions },
   syncs: { title: "Syncs", shows: Syncs },
+  reports: { title: "Reports", shows: Reports, showsOne: Report },
   audit: { title: "Audit", shows: Audit },
   nowhere: { title: "Nothing here", shows: Nowhere },
 };

@@ -6,6 +6,7 @@ import { go } from "./routing.js";
 const PLACE = "fleet-queue-shortcuts";
 const VIEW_OF = {
   o: "overview", j: "jobs", d: "dead-letters", s: "schedules", l: "limits", u: "subscriptions", y: "syncs", a: "alerts", t: "audit",
+  h: "thresholds", r: "reports",
 };
 
 function readOn() {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +20,7 @@ from local.process import free_port
 from local.q.app import main
 from local.q.errors import Exit
 from local.q.target import KEY, TOKEN, URL
+from shared.monitoring.report import Material, summarise
 from tests.acceptance.system import System, in_process, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +159,72 @@ def test_cli_operates_a_queue(system: System, cli: Cli) -> None:
     assert (after["keyRate"], after["concurrency"]) == (None, before["concurrency"])
 
 
+def test_cli_shows_and_resets_limits(system: System, cli: Cli) -> None:
+    assert cli.json("limits", "sync", "--set", "concurrency=3")["concurrency"] == 3
+    every = {one["queue"]: one for one in cli.json("limits")["items"]}
+    assert (every["sync"]["concurrency"], every["sync"]["builtIn"]["concurrency"]) == (3, 10)
+    assert any(line.startswith("sync") and "of 3" in line for line in cli.text("limits").splitlines())
+    shown = cli.json("limits", "sync", "--reset")
+    assert (shown["concurrency"], shown["changedAt"]) == (10, None)
+    assert "these are the built-in ones" in cli.text("limits", "sync")
+    for wrong in (("limits", "--reset"), ("limits", "sync", "--reset", "--set", "rate=1/1")):
+        assert cli.run(*wrong)[0] == Exit.USAGE
+
+
+def test_cli_shows_sets_and_resets_thresholds(system: System, cli: Cli) -> None:
+    place = f"dead-letters:{QUEUE}"
+    try:
+        found = cli.json("thresholds", "--set", f"{place}=7/never", "--set", "stalled=400/900")["items"]
+        [mine] = [one for one in found if one["scope"] == QUEUE]
+        assert (mine["warning"], mine["critical"], mine["builtInWarning"]) == (7, None, 50)
+        [line] = [
+            line for line in cli.text("thresholds").splitlines() if line.startswith("dead-letters  ") and QUEUE in line
+        ]
+        assert re.search(r"7 +never +50/500 +dead letters", line) and "by key 1" in line
+        code, _, errors = cli.run("thresholds", "--set", f"{place}=9/3")
+        assert code == Exit.REFUSED and "items.0.critical: it must not be below the warning" in errors
+        for wrong in ("backlog", "backlog=5", "backlog=five/6"):
+            assert cli.run("thresholds", "--set", wrong)[0] == Exit.USAGE
+    finally:
+        left = cli.json("thresholds", "--reset", place, "--reset", "stalled")["items"]
+    assert not [one for one in left if one["changedBy"]]
+
+
+def test_cli_shows_how_it_went_over_a_time(system: System, cli: Cli) -> None:
+    """Of a queue that no timer writes figures of."""
+    system.sql(
+        "insert into queue.queue_statistics (queue, bucket_at, enqueued, completed, failed, dead, processed, ready)"
+        " select %s, date_bin('5 minutes', clock_timestamp() - n * interval '5 minutes', 'epoch'), 10, 8, 2, 1, 8, 40 + n"
+        " from generate_series(1, 3) n",
+        system.tag,
+    )
+    assert cli.json("metrics", system.tag, "--range", "1h")["timeRange"] == "1h"
+    steps = cli.text("metrics", system.tag, "--range", "1h").splitlines()
+    assert sum(bool(re.search(r" 10 +8 +2 +1 +0 .*4[123]$", line)) for line in steps) == 3
+    [whole] = [line for line in cli.text("metrics", "--range", "1h").splitlines() if line.startswith(system.tag)]
+    assert re.search(r" 30 +24 +6 +3 +0 .*43$", whole)
+    assert cli.run("metrics", "--range", "1y")[0] == Exit.REFUSED
+
+
+def test_cli_shows_reports(system: System, cli: Cli) -> None:
+    figures = summarise(date(2199, 12, 31), Material([], [], [], [], [], [], dict.fromkeys(
+        ("watched", "live", "withProblem", "nextExpiry"))))  # fmt: skip
+    system.sql(
+        "insert into queue.daily_report (day, figures, subject, html) values ('2199-12-31', %s, 'A quiet day', '')",
+        json.dumps(figures | {"slowest": [{"queue": "sync", "id": "job-7", "seconds": 0.25}]}),
+    )
+    try:
+        assert cli.json("reports", "--limit", "1")["items"][0]["day"] == "2199-12-31"
+        assert "A quiet day" in cli.text("reports")
+        text = cli.text("report")
+        assert text.startswith("A quiet day\n") and "250 ms" in text and "job-7" in text and "None." in text
+        assert cli.text("report", "2199-12-31") == text
+        assert cli.json("report", "2199-12-31")["figures"]["slowest"][0]["id"] == "job-7"
+    finally:
+        system.sql("delete from queue.daily_report where day = '2199-12-31'")
+    assert cli.run("report", "2199-12-31")[0] == Exit.NOT_FOUND
+
+
 @pytest.fixture
 def schedule(system: System) -> Iterator[str]:
     name = f"cli-{system.tag}"
@@ -169,6 +238,13 @@ def test_cli_keeps_schedules(system: System, cli: Cli, schedule: str) -> None:
     assert made["timeZone"] == "Europe/Berlin"
     assert [one["name"] for one in cli.json("schedules", "list")["items"]].count(schedule) == 1
     assert schedule in cli.text("schedules") and schedule in cli.text("schedules", "list")
+    assert cli.json("schedules", "change", schedule, "--catch-up", "all")["catchUp"] == "all"
+    assert "makes its next job at" in cli.text("schedules", "change", schedule, "--cron", "0 8 1 1 *", *fields)
+    assert cli.run("schedules", "change", schedule)[0] == Exit.USAGE
+    code, _, errors = cli.run("schedules", "change", schedule, "--cron", "never")
+    assert code == Exit.REFUSED and errors.startswith("./dev q: cron: ")
+    assert len(cli.json("schedules", "times", "0 7 * * mon")["times"]) == 5
+    assert len(cli.text("schedules", "times", "0 7 * * mon", "--time-zone", "Europe/Berlin").splitlines()) == 5
     assert cli.text("schedules", "pause", schedule) == f"{schedule} is paused.\n"
     assert cli.json("schedules", "pause", schedule)["paused"] is True
     assert "makes its next job at" in cli.text("schedules", "resume", schedule)
@@ -195,6 +271,9 @@ def test_cli_shows_alerts_and_the_audit_log(system: System, cli: Cli) -> None:
         assert str(alert) in {one["id"] for one in cli.json("alerts", "list", "--level", "warning")["items"]}
         code, output, _ = cli.run("doctor")
         assert code == Exit.ATTENTION and f"DO    alert {key}: Something is odd" in output and "→ Look at it." in output
+        assert cli.json("alerts", "show", str(alert))["remedy"] == "Look at it."
+        shown = cli.text("alerts", "show", str(alert))
+        assert "What to do now\nLook at it." in shown and f"./dev q alerts ack {alert}" in shown
         assert cli.json("alerts", "ack", str(alert))["acknowledgedBy"] == "key 1"
         assert "is acknowledged by key 1" in cli.text("alerts", "ack", str(alert))
         assert f"note  alert {key}" in cli.run("doctor")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def tab(browser: Browser, site: Site, looks: dict[str, Any]) -> Iterator[Tab]:
 
 def _note(tab: Tab, kind: str, text: str) -> None:
     """A refused request is in the console too; what the page makes of it, tests look at."""
-    if kind == "error" and "status of 401" not in text:
+    if kind == "error" and not re.search("status of (401|422)", text):
         tab.problems.append(text)
 
 

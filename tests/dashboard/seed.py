@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 
 from shared import bootstrap
 from shared.engine.job import Completed, Dead, ErrorClass, Failure, Outcome, Retry, Settlement
+from shared.engine.json_text import to_json
 from shared.monitoring.histogram import CELLS
+from shared.monitoring.report import Material, summarise
+from shared.monitoring.report_html import render
+from shared.monitoring.statistics import Activity
 from tests.limits import LIFT
 
 CHAT, MAIL, SYNC = "teams-outbound", "outlook-outbound", "sync"
@@ -18,6 +22,8 @@ CHAT, MAIL, SYNC = "teams-outbound", "outlook-outbound", "sync"
 HOSTILE = '<img src=x onerror="window.stolen=1"><script>window.stolen=1</script>'
 REQUEST_ID = "6c0a3b4e-8a31-4d7b-9a52-0a6c1f2d3e4f"
 DEAD_CHATS = 12
+#: The day of the report.
+REPORTED = date(2026, 3, 1)
 #: Dead letters that a test redrives.
 FULL_MAILBOXES = 3
 
@@ -40,6 +46,7 @@ def fill(database_url: str) -> Seeded:
         seeded = _jobs()
         conn.execute(STATISTICS.format(cells=CELLS).encode())
         conn.execute(AROUND.encode(), {"title": f"Backlog of {CHAT}", "hostile": HOSTILE})
+        _report(conn)
     bootstrap.schedules().put(
         "morning-plan", CHAT, _chat("The plan of today"), "0 6 * * 1-5", time_zone="Europe/Berlin"
     )
@@ -47,6 +54,23 @@ def fill(database_url: str) -> Seeded:
         "nightly-sync", SYNC, {"resourceType": "calendar", "userId": "u1"}, "0 2 * * *", paused=True
     )
     return seeded
+
+
+def _report(conn: psycopg.Connection) -> None:
+    """Of REPORTED, as the timer makes it."""
+    activity = Activity(CHAT, datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1), 1204, 1180, 96, 12, 3, 1200, 900.0)
+    slow = replace(activity, failures={"network": 90, "validation": 6}, latency=[0] * 20 + [1180] + [0] * (CELLS - 21),
+                   slowest=({"id": str(uuid.UUID(int=7)), "seconds": 41.5},))  # fmt: skip
+    letters = [{"queue": CHAT, "errorClass": "validation", "count": 12, "newest": "2026-03-01 20:15"}]
+    alerts = [{"level": "warning", "title": HOSTILE, "key": "backlog:x", "openedAt": "2026-03-01 10:00",
+               "resolvedAt": None}]  # fmt: skip
+    watched = {"watched": 3, "live": 2, "withProblem": 1, "nextExpiry": "2026-03-02 09:00"}
+    figures = summarise(REPORTED, Material([slow], [activity], [slow], [activity], letters, alerts, watched))
+    subject, page = render(figures, None)
+    conn.execute(
+        "insert into queue.daily_report (day, subject, html, figures) values (%s, %s, %s, %s)",
+        (REPORTED, subject, page, to_json(figures)),
+    )
 
 
 def _chat(content: str) -> dict[str, object]:

@@ -78,7 +78,8 @@ def test_keyboard_alone_goes_to_every_view_and_the_focus_follows(tab: Tab) -> No
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     for key, title in {"j": "Jobs", "d": "Dead letters", "s": "Schedules", "l": "Limits", "u": "Subscriptions",
-                       "y": "Syncs", "a": "Alerts", "t": "Audit", "o": "Overview"}.items():  # fmt: skip
+                       "y": "Syncs", "a": "Alerts", "h": "Thresholds", "r": "Reports", "t": "Audit",
+                       "o": "Overview"}.items():  # fmt: skip
         page.keyboard.press("g")
         page.keyboard.press(key)
         expect(page.get_by_role("heading", name=title, level=1)).to_be_focused()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,10 @@ VIEWS = {
     "subscriptions": ("subscriptions", "users/dispatch@fleet.example/messages"),
     "syncs": ("syncs", "calendar (delta)"),
     "alerts": ("alerts", f"Backlog of {CHAT}"),
+    "alert": ("alerts/{alert}", "What was asked is wrong"),
+    "thresholds": ("thresholds", "failure-rate"),
+    "reports": ("reports", "1,180 completed"),
+    "report": ("reports/2026-03-01", "against the same day a week before"),
     "audit": ("audit", "Of"),
     "nowhere": ("no-such-view", "There is no such view"),
 }
@@ -41,14 +46,54 @@ def test_each_view_loads_and_axe_finds_nothing_serious_and_nothing_is_wider_than
     tab: Tab, looks: dict[str, Any]
 ) -> None:
     page = tab.open()
+    alert = alert_of(tab, f"dead-letter:{CHAT}:validation")
     for name, (place, text) in VIEWS.items():
         seeded = tab.site.seeded
-        tab.show(place.format(dead_mail=seeded.dead_mail, dead_chat=seeded.dead_chat))
+        tab.show(place.format(dead_mail=seeded.dead_mail, dead_chat=seeded.dead_chat, alert=alert))
         expect(page.locator("main"), name).to_contain_text(text)
         expect(page.locator("main .loading"), name).to_have_count(0)
         shoot(page, f"{name}-{looks['color_scheme']}")
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
         assert serious(page) == [], name
+
+
+def alert_of(tab: Tab, key: str) -> str:
+    """The id of the alert with this key, once its handler has raised it."""
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        answer = tab.page.request.get(
+            f"{tab.site.stack.host_url}/queue/alerts", headers={"x-admin-key": tab.site.key}, params={"limit": "200"}
+        )
+        found = [one["id"] for one in answer.json()["items"] if one["key"] == key]
+        if found:
+            return str(found[0])
+        tab.page.wait_for_timeout(100)
+    pytest.fail(f"there is no alert {key}")
+
+
+def test_an_alert_says_what_it_means_and_leads_to_what_it_is_about(tab: Tab) -> None:
+    """The address is that of the messages."""
+    page = tab.open(f"alerts/{alert_of(tab, f'dead-letter:{CHAT}:validation')}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Dead letters in {CHAT} (validation)")
+    box = page.get_by_role("region", name="What it means and what to do")
+    expect(box).to_contain_text("Jobs of this queue died of this class of error")
+    expect(box).to_contain_text("Now: Read the last one's error")
+    page.get_by_role("link", name=f"Dead letters of {CHAT}").click()
+    expect(page).to_have_url(re.compile(rf"#/dead-letters\?queue={CHAT}&errorClass=validation$"))
+    expect(page.get_by_role("link", name="Alerts")).to_be_visible()
+    tab.show("alerts?status=open")
+    page.get_by_role("link", name=f"Dead letters in {CHAT} (validation)").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Dead letters in {CHAT} (validation)")
+
+
+def test_a_report_is_found_from_the_list_and_leads_on(tab: Tab) -> None:
+    page = tab.open("reports")
+    page.get_by_role("link", name="2026-03-01").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Report of 2026-03-01 (UTC)")
+    expect(page.get_by_role("row", name="failed attempts").first).to_contain_text("96")
+    assert page.locator("main img, main script").count() == 0
+    page.get_by_role("row", name="validation 12").get_by_role("link").click()
+    expect(page).to_have_url(re.compile(rf"#/dead-letters\?queue={CHAT}&errorClass=validation$"))
 
 
 @pytest.mark.parametrize("looks", [LIGHT, LIGHT | {"color_scheme": "dark"}], ids=["light", "dark"])
@@ -130,14 +175,14 @@ def test_a_job_is_found_by_its_correlation_id_in_three_steps_from_the_search(tab
 
 def test_times_are_local_or_utc_and_tell_the_other_one(tab: Tab) -> None:
     page = tab.open(f"jobs/{tab.site.seeded.ready}")
-    time = page.locator("main time").first
-    instant = datetime.fromisoformat(str(time.get_attribute("datetime")))
+    shown = page.locator("main time").first
+    instant = datetime.fromisoformat(str(shown.get_attribute("datetime")))
     local = instant.astimezone(ZoneInfo("Europe/Berlin"))
-    expect(time).to_contain_text(f"{local:%Y-%m-%d %H:%M:%S}")
-    expect(time).to_have_attribute("title", f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    expect(shown).to_contain_text(f"{local:%Y-%m-%d %H:%M:%S}")
+    expect(shown).to_have_attribute("title", f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     page.get_by_role("button", name="Europe/Berlin").click()
-    expect(time).to_contain_text(f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
-    expect(time).to_have_attribute("title", f"{local:%Y-%m-%d %H:%M:%S} Europe/Berlin")
+    expect(shown).to_contain_text(f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    expect(shown).to_have_attribute("title", f"{local:%Y-%m-%d %H:%M:%S} Europe/Berlin")
 
 
 def test_what_a_hostile_sender_wrote_is_text_everywhere(tab: Tab) -> None:

@@ -51,6 +51,7 @@ def test_cli_page_commands_do_what_it_says(system: System, tmp_path: Path) -> No
     assert "is reviewed by" in output and "runs again as" in output and "No open dead letter fits." in output
     wait_for(system.unfinished, 0)
     output = shell.run(queues)
+    assert "built-in ones" in output and "failure-rate" in output
     assert "4 in 1 s" in output and "0 of 10 in use" in output and "jobs of teams-outbound are cancelled" in output
     output = shell.run(others)
     assert "morning" in output and "is deleted" in output and "queue.pause" in output

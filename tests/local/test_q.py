@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import requests
 from rich.cells import cell_len
 
 from local.q import doctor, output
+from local.q.alerts import LOOKS
 from local.q.client import OPERATIONS, refusal
 from local.q.enqueue import read_payload
 from local.q.errors import CommandError, Exit
@@ -25,6 +26,7 @@ from local.q.tail import Followed
 from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
 from shared.access import KEY_HEADER
 from shared.engine.job import ErrorClass
+from shared.monitoring.meaning import Kind
 from tests.docs.pages import ROOT
 
 LOCAL = {"WEBHOOK_BASE_URL": "http://127.0.0.1:7071/api", "ADMIN_KEY": "local-key"}
@@ -105,6 +107,10 @@ def test_cli_has_a_remedy_for_each_error_class() -> None:
 def _dead(kind: ErrorClass) -> dict[str, Any]:
     job = {"id": "job", "queue": "sync", "state": "dead", "errorClass": kind.value, "deadLetterId": "letter"}
     return job | {"related": [], "timeline": []}
+
+
+def test_cli_knows_where_to_look_for_whatever_an_alert_is_about() -> None:
+    assert set(LOOKS) == set(get_args(Kind))
 
 
 def test_cli_permissions_are_those_of_the_reference() -> None:

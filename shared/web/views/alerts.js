@@ -17,10 +17,10 @@ export function Alerts({ place }) {
   useEffect(() => page.onRefresh(pages.again));
   const columns = [
     { title: "Level", cell: (one) => html`<${Badge} value=${one.level} tone=${one.resolvedAt ? "mute" : null} />` },
-    { title: "What", wide: true, cell: (one) => html`<strong class="text">${one.title}</strong> <code class="by">${one.key}</code><${Details} details=${one.details} />` },
+    { title: "What, and what to do", wide: true, cell: (one) => html`<a href=${link("alerts", one.id)}><strong class="text">${one.title}</strong></a>${one.resolvedAt ? null : html`<span class="advice text">${one.remedy}</span>`}` },
     { title: "Opened", cell: (one) => html`<${Time} at=${one.openedAt} relative />` },
     { title: "Seen", number: true, cell: (one) => count(one.occurrences) },
-    { title: "State", cell: (one) => (one.resolvedAt ? html`resolved <${Time} at=${one.resolvedAt} relative />` : one.acknowledgedAt ? html`looked after by ${one.acknowledgedBy}` : html`<${Badge} value="open" />`) },
+    { title: "State", cell: stateOf },
     { title: "Do", cell: (one) => (one.resolvedAt || one.acknowledgedAt ? null : html`<${Acknowledge} alert=${one} again=${pages.again} />`) },
   ];
   return html`<div><h1 tabindex="-1">Alerts</h1>
@@ -31,19 +31,19 @@ export function Alerts({ place }) {
     <${More} pages=${pages} /></div>`;
 }
 
-const Details = ({ details }) => {
-  const known = Object.entries(details ?? {}).filter(([, value]) => value !== null);
-  return known.length === 0 ? null : html`<dl class="details">${known.map(([name, value]) => html`<div><dt>${name}</dt><dd><${Detail} name=${name} value=${value} /></dd></div>`)}</dl>`;
-};
-
-/** What an alert names leads there. */
-function Detail({ name, value }) {
-  const there = { lastJobId: ["jobs", value], lastDeadLetterId: ["dead-letters", value], queue: ["jobs", null, { queue: value }] }[name];
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-  return there ? html`<a href=${link(...there)}>${text}</a>` : html`<span>${text}</span>`;
+export function stateOf(alert) {
+  if (alert.resolvedAt) return html`resolved <${Time} at=${alert.resolvedAt} relative />`;
+  return alert.acknowledgedAt ? html`looked after by ${alert.acknowledgedBy}` : html`<${Badge} value="open" />`;
 }
 
-function Acknowledge({ alert, again }) {
+/** What an alert names leads there. */
+export function detailOf(name, value) {
+  const there = { lastJobId: ["jobs", value], lastDeadLetterId: ["dead-letters", value], openedBy: ["dead-letters", value], queue: ["jobs", null, { queue: value }] }[name];
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return there ? html`<a href=${link(...there)}>${text}</a>` : html`<span class="text">${text}</span>`;
+}
+
+export function Acknowledge({ alert, again }) {
   const page = usePage();
   const run = async () => {
     await post(`alerts/${segment(alert.id)}/acknowledge`);

@@ -5,8 +5,10 @@ import { ask, get, post, segment } from "../api.js";
 import { Act, Badge, JobLink, Loaded, Table, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
 import { link } from "../routing.js";
+import { askSchedule } from "../schedule_form.js";
 
-export function Schedules() {
+export function Schedules({ place }) {
+  const { name = "" } = place.query;
   const page = usePage();
   const found = useAnswer((signal) => get("schedules", {}, signal), [], 5);
   useEffect(() => page.onRefresh(found.again), []);
@@ -20,12 +22,22 @@ export function Schedules() {
     { title: "Problem", wide: true, cell: (one) => (one.problem ? html`<span class="alarm">${one.problem}</span>` : html`<span class="none">–</span>`) },
     { title: "Do", cell: (one) => html`<${Actions} one=${one} again=${found.again} />` },
   ];
-  return html`<div><h1 tabindex="-1">Schedules</h1>
-    <${Loaded} ...${found}>${found.answer ? html`<${Table} caption="Recurring schedules, by name" columns=${columns} rows=${found.answer.items} keyOf=${(one) => one.name} isMarked=${(one) => one.paused} empty="There is no schedule." />` : null}<//></div>`;
+  const rows = found.answer?.items.filter((one) => !name || one.name === name);
+  return html`<div><div class="head"><h1 tabindex="-1">Schedules</h1><${Create} again=${found.again} /></div>
+    ${name ? html`<p><a href=${link("schedules")}>All schedules</a></p>` : null}
+    <${Loaded} ...${found}>${rows ? html`<${Table} caption="Recurring schedules, by name" columns=${columns} rows=${rows} keyOf=${(one) => one.name} isMarked=${(one) => one.paused} empty="There is no schedule." />` : null}<//></div>`;
+}
+
+const queueNames = async () => (await get("stats")).queues.filter((one) => !one.closed).map((one) => one.queue);
+
+function Create({ again }) {
+  const page = usePage();
+  return html`<${Act} tone="primary" run=${async () => askSchedule(page, await queueNames(), null, again)}>New schedule<//>`;
 }
 
 function Actions({ one, again }) {
   const page = usePage();
+  const change = async () => askSchedule(page, await queueNames(), one, again);
   const path = `schedules/${segment(one.name)}`;
   const pause = async () => {
     await ask("PATCH", path, { body: { paused: !one.paused } });
@@ -44,8 +56,9 @@ function Actions({ one, again }) {
     page.say(`${one.name} is deleted.`);
     again();
   };
-  return html`<div><div class="buttons">
+  return html`<div><div class="buttons wrap">
     <${Act} tone="small" run=${run} label=${`Run ${one.name} now`}>Run now<//>
+    <${Act} tone="small" run=${change} label=${`Change ${one.name}`}>Change<//>
     <${Act} tone="small" run=${pause} label=${`${one.paused ? "Resume" : "Pause"} ${one.name}`}>${one.paused ? "Resume" : "Pause"}<//>
     <${Act} tone="small danger" run=${remove} label=${`Delete ${one.name}`}>Delete<//></div></div>`;
 }

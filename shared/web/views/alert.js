@@ -1,0 +1,44 @@
+// One alert: what it means, what to do now, and where to look.
+
+import { html, useEffect } from "../html.js";
+import { get, segment } from "../api.js";
+import { advice } from "../advice.js";
+import { count } from "../format.js";
+import { Badge, Facts, Loaded, Time, usePage } from "../parts.js";
+import { useAnswer } from "../polling.js";
+import { link } from "../routing.js";
+import { Subjects } from "../subjects.js";
+import { Acknowledge, detailOf, stateOf } from "./alerts.js";
+
+/** lastJobId → Last job id. */
+const spoken = (name) => name.replace(/^./, (first) => first.toUpperCase()).replaceAll(/[A-Z]/g, (letter, at) => (at ? ` ${letter.toLowerCase()}` : letter));
+
+export function Alert({ item }) {
+  const page = usePage();
+  const found = useAnswer((signal) => get(`alerts/${segment(item)}`, {}, signal), [item], 5);
+  useEffect(() => page.onRefresh(found.again), []);
+  return html`<div><p class="crumbs"><a href=${link("alerts")}>Alerts</a></p>
+    <h1 tabindex="-1" class="text">${found.answer?.title ?? "Alert"}</h1>
+    <${Loaded} ...${found}>${found.answer ? html`<${Shown} alert=${found.answer} again=${found.again} />` : null}<//></div>`;
+}
+
+function Shown({ alert, again }) {
+  const told = advice(alert.details.errorClass);
+  const tone = alert.resolvedAt ? "" : alert.level === "critical" ? "bad" : "warn";
+  const own = Object.entries(alert.details).filter(([name, value]) => name !== "remedy" && value !== null);
+  return html`<div><section class="now ${tone}" aria-label="What it means and what to do">
+      <p class="headline"><${Badge} value=${alert.level} tone=${alert.resolvedAt ? "mute" : null} /> ${stateOf(alert)}</p>
+      <p>${alert.meaning}${told ? ` ${told[0]}` : ""}</p>
+      ${alert.resolvedAt ? null : html`<p><strong>Now:</strong> <span class="text">${alert.remedy}</span>${told ? ` ${told[1]}` : ""}</p>`}
+      <${Subjects} alert=${alert}>${alert.resolvedAt || alert.acknowledgedAt ? null : html`<${Acknowledge} alert=${alert} again=${again} />`}<//></section>
+    <section><h2>Facts</h2><${Facts} facts=${[
+      ["Key", html`<code>${alert.key}</code>`],
+      ["Opened", html`<${Time} at=${alert.openedAt} relative />`],
+      ["Last seen", html`<${Time} at=${alert.updatedAt} relative />`],
+      ["Seen", `${count(alert.occurrences)} times`],
+      ["Acknowledged", alert.acknowledgedAt && html`<${Time} at=${alert.acknowledgedAt} relative /> by ${alert.acknowledgedBy}`],
+      ["Resolved", alert.resolvedAt && html`<${Time} at=${alert.resolvedAt} relative />`],
+      ...own.map(([name, value]) => [spoken(name), detailOf(name, value)]),
+    ]} /></section>
+    <p class="note">${alert.details.rule ? html`What it is raised at: <a href=${link("thresholds")}>Thresholds</a>` : null}</p></div>`;
+}
