@@ -194,8 +194,8 @@ def test_cli_shows_how_it_went_over_a_time(system: System, cli: Cli) -> None:
     """Of a queue that no timer writes figures of."""
     system.sql(
         "insert into queue.queue_statistics (queue, bucket_at, enqueued, completed, failed, dead, processed, ready)"
-        " select %s, date_bin('5 minutes', clock_timestamp() - n * interval '5 minutes', 'epoch'), 10, 8, 2, 1, 8, 40 + n"
-        " from generate_series(1, 3) n",
+        " select %s, date_bin('5 minutes', clock_timestamp() - n * interval '5 minutes', 'epoch'), 10, 8, 2, 1, 8,"
+        " 40 + n from generate_series(1, 3) n",
         system.tag,
     )
     assert cli.json("metrics", system.tag, "--range", "1h")["timeRange"] == "1h"
