@@ -212,6 +212,18 @@ class MailClient:
             prefer=_PREFER,
         )
 
+    def folder_id(self, user: str, folder: str) -> str | None:
+        """The id of a folder with a well-known name; None where the mailbox has none."""
+        try:
+            found = self._graph.call(
+                "GET", "/users/{user}/mailFolders/{folder}", user=user, folder=folder, query={"$select": "id"}
+            )
+        except GraphError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found["id"] if isinstance(found.get("id"), str) else None
+
     def move(self, user: str, message: str, folder: str) -> None:
         """Move a mail to a folder with a well-known name; one that is there stays there."""
         self._graph.call(

@@ -6,13 +6,15 @@ asked for anyway, and only an answer of Graph's shows that it is not deleted mea
 Graph names the mailbox by its user's id; the mail is kept under the name that the declaration gives, as a sync does.
 
 Left out: drafts, and what this queue itself has sent. The outbound handler has recorded those, so the copy in
-Sent Items (told by our mark and the folder) is no news.
+Sent Items (told by our mark and the folder) is no news. What else lies there was sent by the user, and is kept as
+going out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import field_validator
@@ -39,6 +41,9 @@ from shared.handlers.inbound_attachments import read_attachments
 from shared.handlers.non_delivery import NonDelivery
 from shared.handlers.payload_fields import text_of
 from shared.handlers.services import AttachmentRecord, Communication, CommunicationLog, Services
+
+#: Of so many the folder is remembered, a few hundred bytes each.
+MOST_MAILBOXES = 10_000
 
 _MAIL = re.compile(
     rf"users{segment('user')}(?:/mailfolders(?:\('[^'/]+'\)|/[^/'()]+))*/messages{segment('message')}",
@@ -81,6 +86,7 @@ class OutlookInbound:
         self._non_delivery = non_delivery
         self._told = told or Told()
         self._declared_user = declared_user
+        self._sent_items: dict[str, str] = {}
 
     def __call__(self, job: Job, payload: MailReference, context: Context) -> Completed:
         user, message_id = address(payload.resource)
@@ -93,11 +99,13 @@ class OutlookInbound:
                 return Completed({"outcome": "ignored", "message_type": "draft"})
             if self._is_own(user, message):
                 return Completed({"outcome": "own"})
+            is_sent = self._is_sent(user, message)
             self._non_delivery.take_in(user, message)
             if may_have_attachments(message):
                 attachments = read_attachments(self._mail, user, text_of(message.get("id")) or message_id)
         account = (payload.subscription_id and self._declared_user(payload.subscription_id)) or user
-        recorded = self._log.record(communication(job, account, message_id, message, attachments))
+        found = communication(job, account, message_id, message, attachments)
+        recorded = self._log.record(replace(found, direction="out") if is_sent else found)
         return self._told.of(recorded, job, "outlook")
 
     def _message(self, job: Job, payload: MailReference, user: str, message_id: str) -> dict[str, Any] | None:
@@ -117,6 +125,17 @@ class OutlookInbound:
             return False
         sent = self._mail.find_by_job(user, job_id, folder=SENT_ITEMS)
         return any(state.id == message.get("id") for state in sent)
+
+    def _is_sent(self, user: str, message: dict[str, Any]) -> bool:
+        """Whether the user has sent it, by the folder, as a sync tells it; asked for once for each mailbox."""
+        if user not in self._sent_items:
+            folder = self._mail.folder_id(user, SENT_ITEMS)
+            if folder is None:
+                return False
+            if len(self._sent_items) >= MOST_MAILBOXES:
+                self._sent_items.clear()
+            self._sent_items[user] = folder
+        return self._sent_items[user] == message.get("parentFolderId")
 
 
 def build(services: Services) -> Handler:

@@ -40,7 +40,9 @@ class Emails(Kind):
     resource_type = "emails"
 
     def roots(self) -> list[NewSet]:
-        return [NewSet(self.name(FOLDERS), {"kind": FOLDERS, "sentItems": self._sent_items()})]
+        self.permit()
+        sent_items = self.reader.mail.folder_id(self.user, SENT_ITEMS)
+        return [NewSet(self.name(FOLDERS), {"kind": FOLDERS, "sentItems": sent_items})]
 
     def query(self, details: Mapping[str, Any]) -> DeltaQuery:
         if details.get("kind") == FOLDERS:
@@ -106,18 +108,6 @@ class Emails(Kind):
             if error.status != 404:
                 raise
             return None  # gone since: its tombstone follows
-
-    def _sent_items(self) -> str | None:
-        self.permit()
-        query = DeltaQuery(
-            "/users/{user}/mailFolders/{folder}", {"user": self.user, "folder": SENT_ITEMS}, {"$select": "id"}
-        )
-        try:
-            return text_of(self.reader.delta.get(query).get("id")) or None
-        except GraphError as error:
-            if error.status != 404:
-                raise
-            return None
 
 
 class Chats(Kind):

@@ -173,6 +173,21 @@ def test_what_the_log_has_as_sent_did_not_come_in_wherever_it_lies_now(bench: Be
     assert told(bench) == []
 
 
+def test_what_the_user_sent_is_one_row_whether_a_notification_or_a_sync_finds_it_first(bench: Bench) -> None:
+    for subject in ("first", "second"):
+        mail = bench.graph.arrive_mail(DISPATCH, mime(subject))
+        bench.graph.control("POST", "mails/change", {"user": DISPATCH, "id": mail, "folder": "sentitems"})
+        ids = {mail["subject"]: mail["immutableId"] for mail in bench.graph.mailbox(DISPATCH, "sentitems")}
+        if subject == "first":
+            assert notified_mail(bench, ids[subject]) == {"outcome": "stored"}
+            bench.sync("emails")
+        else:
+            bench.sync("emails")
+            assert notified_mail(bench, ids[subject]) == {"outcome": "unchanged"}
+    assert [(row["subject"], row["direction"]) for row in bench.rows(LOG)] == [("first", "out"), ("second", "out")]
+    assert told(bench) == []
+
+
 def test_no_service_accounts_posts_come_in(bench: Bench) -> None:
     """Before the handler has recorded it, the account is what tells that a post is ours: any of several."""
     bench.own_accounts = {"of another account", DRIVER_ID}

@@ -50,6 +50,9 @@ class Mailbox:
     def attachments(self, user: str, message: str) -> list[dict[str, Any]]:
         return self._attachments
 
+    def folder_id(self, user: str, folder: str) -> str | None:
+        return f"the {folder} of {user}"
+
 
 class Log:
     def __init__(self) -> None:
