@@ -376,6 +376,20 @@ begin
 end
 $$;
 
+CREATE FUNCTION queue.add_key(p_key text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    perform from queue.rate_limit_tracking t where t.key = p_key;
+    if found or not pg_try_advisory_xact_lock(hashtextextended('queue.add_key ' || p_key, 0)) then
+        return false;
+    end if;
+    insert into queue.rate_limit_tracking (key) values (p_key) on conflict do nothing;
+    return true;
+end
+$$;
+
 CREATE FUNCTION queue.add_letters(p_dead jsonb, p_now timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2391,9 +2405,11 @@ begin
     end if;
 
     if v_j.lane is not null then
-        insert into queue.rate_limit_tracking (key) values (v_j.lane) on conflict do nothing;
         select * into v_lane from queue.rate_limit_tracking t where t.key = v_j.lane for update skip locked;
-        if not found then
+        if not found and queue.add_key(v_j.lane) then
+            select * into v_lane from queue.rate_limit_tracking t where t.key = v_j.lane for update skip locked;
+        end if;
+        if v_lane.key is null then
             locked := v_j.lane;
             return;
         end if;
@@ -2445,9 +2461,11 @@ begin
     end if;
 
     if v_j.limit_key is not null then
-        insert into queue.rate_limit_tracking (key) values (v_j.limit_key) on conflict do nothing;
         select * into v_limit from queue.rate_limit_tracking t where t.key = v_j.limit_key for update skip locked;
-        if not found then
+        if not found and queue.add_key(v_j.limit_key) then
+            select * into v_limit from queue.rate_limit_tracking t where t.key = v_j.limit_key for update skip locked;
+        end if;
+        if v_limit.key is null then
             locked := v_j.limit_key;
             return;
         end if;

@@ -7,11 +7,15 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from random import Random
+from typing import Any
 
 import psycopg
 import pytest
 
-from shared.engine.job import Completed, JobState, NewJob, Settlement
+from shared.engine.job import Completed, ConcurrencyKey, JobState, NewJob, Settlement
+from shared.engine.json_text import to_json
+from shared.engine.ports import Limits, Rate
 from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from tests.threads import at_once
@@ -107,6 +111,52 @@ def test_a_job_that_comes_to_depend_on_one_that_is_just_ending_hears_of_it(
     found = postgres_store.get(dependent.id)
     assert found is not None and found.state is JobState.DEAD
     assert sql.execute("select count(*) from queue.dependency where job_id = %s", (dependent.id,)).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"limit_key": "chat:1"}, {"lane": ConcurrencyKey("customer", 9)}], ids=["limit", "lane"]
+)
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "known"])
+def test_a_claim_waits_for_no_key_that_another_transaction_has(
+    postgres_store: PostgresStore, database_url: str, keys: dict[str, Any], is_new: bool
+) -> None:
+    """Else a claim, which has its queue, waits for a settlement, which has the key and waits for the queue."""
+    postgres_store.set_limits(QUEUE, Limits(key_concurrency=9))
+    [first, second] = postgres_store.enqueue([NewJob(QUEUE, {}, **keys) for _ in range(2)])
+    [other] = postgres_store.enqueue([NewJob(QUEUE, {}, limit_key="chat:2", lane=ConcurrencyKey("other", 9))])
+    with psycopg.connect(database_url) as busy:
+        if is_new:
+            taken = busy.execute("select id from queue.take(%s, 1, 'w', '45 s') where id is not null", (QUEUE,))
+            assert taken.fetchall() == [(first.id,)]
+        else:
+            [job] = postgres_store.claim(QUEUE, 1, "w", LEASE).jobs
+            text = to_json([{"id": str(job.id), "token": str(job.lease_token), "outcome": "completed"}])
+            assert busy.execute("select lost from queue.end_attempts(%s)", (text,)).fetchone() == ([],)
+        claimed = postgres_store.claim(QUEUE, 2, "w", LEASE)
+        assert [job.id for job in claimed.jobs] == [other.id]
+        busy.commit()
+    assert [job.id for job in postgres_store.claim(QUEUE, 2, "w", LEASE).jobs] == [second.id]
+
+
+def test_workers_that_share_keys_of_a_limited_queue_do_not_get_in_each_other_s_way(
+    postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    plenty = Rate(100_000, timedelta(seconds=1))
+    postgres_store.set_limits(QUEUE, Limits(rate=plenty, concurrency=50, key_rate=plenty))
+    random = Random(1)
+    postgres_store.enqueue([NewJob(QUEUE, {}, limit_key=f"chat:{random.randint(1, 8)}") for _ in range(200)])
+
+    def work(index: int) -> int:
+        claimed, ran, looks = postgres_store.claim(QUEUE, 1, f"w-{index}", LEASE), 0, 0
+        while claimed.jobs or (looks := looks + 1) < 20:
+            ran += len(claimed.jobs)
+            settlements = [Settlement(job.id, job.lease_token, Completed()) for job in claimed.jobs]
+            _, claimed = postgres_store.settle_and_claim(settlements, QUEUE, 1, f"w-{index}", LEASE)
+        return ran
+
+    assert sum(at_once(4, work)) == 200
+    found = sql.execute("select deadlocks from pg_stat_database where datname = current_database()").fetchone()
+    assert found == (0,)
 
 
 def test_a_callback_whose_queue_was_closed_since_is_a_dead_letter_and_the_last_job_ends(
