@@ -505,15 +505,17 @@ CREATE FUNCTION queue.best_aged(p_queue text, p_seconds double precision, p_now 
     AS $$
 declare
     v_most integer := p_limit + 4;
-    v_seen integer;
-    v_id uuid;
+    v_seen integer[];
+    v_is_cut boolean;
+    v_look record;
     v_job record;
 begin
     keyed := 0;
     loop
-        v_seen := 0;
-        for v_id in
-            select c.id
+        v_seen := array_fill(0, array[10]);
+        v_is_cut := false;
+        for v_look in
+            select c.id, p.priority
               from generate_series(1, 10) as p(priority)
              cross join lateral (
                  select j.id, j.run_at from queue.job j
@@ -524,17 +526,19 @@ begin
                   order by j.run_at, j.id limit v_most) c
              order by queue.aged(p.priority, c.run_at, p_seconds, p_now), c.run_at, c.id
         loop
-            v_seen := v_seen + 1;
             select j.id, j.lane, j.limit_key, j.permits into v_job from queue.job j
-             where j.id = v_id and j.queue = p_queue and j.lease_token is null for update skip locked;
+             where j.id = v_look.id and j.queue = p_queue and j.lease_token is null for update skip locked;
             if found then
                 ids := ids || v_job.id;
                 keyed := keyed + num_nonnulls(v_job.lane, v_job.limit_key);
                 most_permits := greatest(most_permits, v_job.permits);
                 exit when cardinality(ids) >= p_limit;
             end if;
+            v_seen[v_look.priority] := v_seen[v_look.priority] + 1;
+            v_is_cut := v_seen[v_look.priority] >= v_most;
+            exit when v_is_cut;
         end loop;
-        exit when ids is not null or v_seen < v_most;
+        exit when ids is not null or not v_is_cut;
         v_most := v_most * 8;
     end loop;
 end

@@ -159,6 +159,18 @@ def test_workers_that_share_keys_of_a_limited_queue_do_not_get_in_each_other_s_w
     assert found == (0,)
 
 
+def test_I3_in_a_queue_that_ages_a_claim_looks_past_all_that_others_have_locked(
+    postgres_store: PostgresStore, database_url: str
+) -> None:
+    postgres_store.set_ageing(QUEUE, timedelta(hours=1))
+    better = postgres_store.enqueue([NewJob(QUEUE, {}, priority=4) for _ in range(60)])
+    postgres_store.enqueue([NewJob(QUEUE, {}, priority=5)])
+    with psycopg.connect(database_url) as busy:
+        busy.execute("select count(*) from queue.take(%s, 50, 'w', '45 s')", (QUEUE,))
+        claimed = [postgres_store.claim(QUEUE, 2, "w", LEASE).jobs for _ in range(2)]
+    assert [job.id for jobs in claimed for job in jobs] == [made.id for made in better[50:54]]
+
+
 def test_a_callback_whose_queue_was_closed_since_is_a_dead_letter_and_the_last_job_ends(
     postgres_store: PostgresStore, sql: psycopg.Connection
 ) -> None:
