@@ -28,7 +28,7 @@ function fieldsOf(queues, before) {
   const hidden = before && !before.payload;
   return [
     ...(before ? [] : [{ name: "name", label: "Name", required: true, hint: "morning-plan" }]),
-    { name: "queue", label: "Queue", type: "choice", value: before?.queue ?? queues[0], options: queues.map((name) => [name, name]) },
+    { name: "queue", label: "Queue", type: "choice", required: true, value: before?.queue, options: [...(before ? [] : [["", "choose a queue"]]), ...queues.map((name) => [name, name])] },
     { name: "cron", label: "When (cron)", required: true, value: before?.cron, hint: "0 7 * * mon-fri", note: "minute, hour, day of month, month, day of week" },
     { name: "timeZone", label: "Time zone", required: true, value: before?.timeZone ?? (Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC"), hint: "Europe/Berlin" },
     { name: "catchUp", label: "After an outage", type: "choice", value: before?.catchUp ?? "once", options: CATCH_UP },

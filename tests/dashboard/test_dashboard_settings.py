@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests.dashboard.axe import serious
 from tests.dashboard.conftest import Tab, shoot
 from tests.dashboard.seed import CHAT, SYNC
+from tests.dashboard.test_dashboard_actions import tab_to
 from tests.dashboard.test_dashboard_views import DARK, LIGHT
 
 
@@ -31,11 +32,14 @@ def test_a_threshold_is_changed_set_for_one_queue_and_reset(tab: Tab) -> None:
     page = tab.open("thresholds")
     row = page.get_by_role("row", name="oldest-ready all others")
     expect(row).to_contain_text("5 min")
-    page.get_by_role("button", name="Change oldest-ready", exact=True).click()
+    tab_to(page, "Change oldest-ready")
+    page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Change oldest-ready?")
     expect(dialog).to_contain_text("built in are 5 min and 30 min")
-    dialog.get_by_label("Warning above").fill("4000")
-    dialog.get_by_role("button", name="Change").click()
+    expect(dialog.get_by_label("Warning above")).to_be_focused()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("4000")
+    page.keyboard.press("Enter")
     critical = dialog.get_by_label("Critical above")
     expect(critical).to_have_attribute("aria-invalid", "true")
     expect(critical).to_be_focused()
@@ -45,6 +49,7 @@ def test_a_threshold_is_changed_set_for_one_queue_and_reset(tab: Tab) -> None:
     critical.fill("")
     dialog.get_by_role("button", name="Change").click()
     said(page, "oldest-ready is changed.")
+    expect(page.get_by_role("button", name="Change oldest-ready", exact=True)).to_be_focused()
     expect(row).to_contain_text("1 h 6 min")
     expect(row).to_contain_text("never")
     expect(row).to_contain_text("by key 1")
@@ -175,6 +180,24 @@ def test_an_operator_may_make_schedules_and_change_neither_thresholds_nor_limits
     expect(page.get_by_role("button", name=f"Change the limits of {SYNC}")).to_be_disabled()
     tab.show("schedules")
     expect(page.get_by_role("button", name="New schedule")).to_be_enabled()
+
+
+def test_a_schedule_whose_payload_is_hidden_keeps_it_when_it_is_changed(tab: Tab) -> None:
+    given: dict[str, Any] = {
+        "name": "hidden", "queue": SYNC, "cron": "0 6 * * *", "timeZone": "UTC", "priority": 3, "catchUp": "once",
+        "paused": False, "nextRunAt": None, "lastRunAt": None, "lastJobId": None, "problem": None, "payload": None,
+    }  # fmt: skip
+    tab.page.route("**/queue/schedules", lambda route: answer(route, {"items": [given]}))
+    tab.page.route("**/queue/schedules/hidden", lambda route: answer(route, given))
+    page = tab.open("schedules")
+    page.get_by_role("button", name="Change hidden").click()
+    dialog = page.get_by_role("dialog", name="Change hidden")
+    assert "it stays as it is" in problem_of(dialog.get_by_label("Payload (JSON)"))
+    dialog.get_by_label("When (cron)").fill("0 7 * * *")
+    with page.expect_request(lambda asked: asked.method == "PATCH") as changed:
+        dialog.get_by_role("button", name="Change").click()
+    assert changed.value.post_data_json == {"cron": "0 7 * * *"}
+    said(page, "hidden is changed.")
 
 
 def answer(route: Route, document: dict[str, Any]) -> None:
