@@ -140,7 +140,11 @@ class GraphClient:
 
     def guard(self, link: Any) -> None:
         """Refuse a link that would carry our token to anybody but Graph."""
-        base, parts = urlsplit(self._base_url), urlsplit(link if isinstance(link, str) else "")
+        base = urlsplit(self._base_url)
+        try:
+            parts = urlsplit(link if isinstance(link, str) else "")
+        except ValueError:
+            raise LinkRefused("a link of the answer is no address") from None
         if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):
             raise LinkRefused(f"a link of the answer leads to {parts.scheme}://{parts.hostname}, not to Graph")
 

@@ -55,10 +55,14 @@ class UploadClient:
 
     def check(self, url: Any) -> str:
         """The uploadUrl of a new session. Raises LinkRefused when it leads anywhere but to Microsoft."""
-        parts = urlsplit(url if isinstance(url, str) else "")
+        try:
+            parts = urlsplit(url if isinstance(url, str) else "")
+            port = parts.port
+        except ValueError:
+            raise LinkRefused("the address of the upload session is none") from None
         host = (parts.hostname or "").lower()
         known = any(host == name or (name[0] == "." and host.endswith(name)) for name in self._hosts)
-        is_theirs = parts.scheme == "https" and known and "@" not in parts.netloc and parts.port in (None, 443)
+        is_theirs = parts.scheme == "https" and known and "@" not in parts.netloc and port in (None, 443)
         if not is_theirs and (parts.scheme, parts.netloc) != self._graph:
             raise LinkRefused(f"the upload session leads to {parts.scheme}://{host}, which is not Microsoft's")
         return str(url)

@@ -288,6 +288,8 @@ def test_an_inline_image_may_be_large(wired: Wired) -> None:
         "https://outlook.office.com.evil.example/x",
         "https://outlook.office.com@evil.example/x",
         "https://outlook.office.com:8443/x",
+        "https://outlook.office.com:port/x",
+        "https://[::1/x",
         "https://evilsharepoint.com/x",
         "ftp://outlook.office.com/x",
         "", None, 7,

@@ -301,6 +301,7 @@ class TestPages:
             "{http}.evil.example/v1.0/x",
             "{http}@evil.example/v1.0/x",
             "//evil.example/v1.0/x",
+            "https://[::1/v1.0/x",
             "",
             5,
         ],
