@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 #: The database's clock and Teams' may differ by this much.
 CLOCK_MARGIN = timedelta(minutes=5)
-#: No right to read the place, or no such place for Graph, as a bot's chat with one person.
-_UNREADABLE = (403, 404)
+#: A link to the next page that Graph refuses itself; no right to read the place; no such place for Graph, as a bot's
+#: chat with one person.
+_UNREADABLE = (400, 403, 404)
 
 
 @dataclass(frozen=True, slots=True)

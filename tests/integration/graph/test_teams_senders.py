@@ -370,7 +370,7 @@ def test_killed_after_the_post_and_again_at_the_read_back(
 
 
 @pytest.mark.parametrize("payload", ALL[:2], ids=["account", "bot"])
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", [400, 403, 404])
 def test_what_cannot_be_read_back_is_left_to_a_person(wired: Wired, payload: TeamsMessage, status: int) -> None:
     wired.graph.add_fault("lose-answer", method="POST", path="/(activities|messages)$")
     wired.graph.add_fault("status", method="GET", path="/messages$", status=status, times=9)
