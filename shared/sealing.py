@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ class KeyRing:
         nonce = os.urandom(NONCE_BYTES)
         cipher = _cipher(self._keys[self.current], bound_to, own_key)
         return Sealed(self.current, nonce + cipher.encrypt(nonce, plaintext, bound_to))
+
+    def digests(self, text: str) -> list[bytes]:
+        """What stands for a text where it may be looked for and not read: under each key, the current one first."""
+        keys = (self._keys[self.current], *self._keys.values())
+        label = b"fleet-queue name\0" + text.encode()
+        return list(dict.fromkeys(hmac.digest(key, label, "sha256")[:DIGEST_BYTES] for key in keys))
 
     def open(self, bound_to: bytes, sealed: Sealed, *, own_key: bool = False) -> bytes:
         """The plaintext. Raises CannotOpenError, UnknownKeyError."""

@@ -30,7 +30,8 @@ GROUPED_AT_MOST = 10_000
 
 def list_letters(call: Call) -> DeadLetterPage:
     query = call.query
-    filters = query.model_dump(exclude={"cursor", "limit"})
+    filters = query.model_dump(exclude={"cursor", "limit", "from_", "to"})
+    filters |= {"died_after": query.from_, "died_before": query.to}
     rows = call.admin.reads.letters(filters, read_cursor(query.cursor), query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["died_at"], row["id"]))
     return DeadLetterPage(items=[DeadLetter.model_validate(row) for row in page], next=following)

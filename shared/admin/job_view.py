@@ -9,6 +9,7 @@ from shared.admin.models.jobs import BatchCounts, JobDetail, Moments, RelatedJob
 from shared.admin.ports import Row
 from shared.engine.job import BatchRecord, JobRecord, JobState
 from shared.handlers.job_requests import describe
+from shared.handlers.registry import INTERNAL
 
 
 def detail(
@@ -26,6 +27,7 @@ def detail(
         shown
         | {
             "payloadMasked": False,
+            "internal": job.queue in INTERNAL,
             "deadLetterId": letter["id"] if letter else None,
             "timeline": timeline(job, letter, orders),
             "related": [RelatedJob.model_validate(row) for row in related],

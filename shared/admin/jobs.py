@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,49 +22,74 @@ from shared.admin.models.jobs import (
     Receipts,
     RetryAnswer,
 )
-from shared.admin.ports import Call, Order, Row
-from shared.engine.job import Enqueued, JobState
+from shared.admin.ports import Call, JobFilter, Order, Row
+from shared.engine.job import Enqueued, JobRecord, JobState
 from shared.handlers.job_requests import enqueue as enqueue_document
 from shared.handlers.job_requests import read_document
+from shared.handlers.registry import INTERNAL
 
 UNKNOWN = "job with this id"
+#: Of a list so many jobs that were there already are compared with what was given now.
+MOST_COMPARED = 50
 
 
 def list_jobs(call: Call) -> JobPage:
-    states = list(JobState) if call.query.status is None else [call.query.status]
-    return _page(call, states)
+    """Of a queue, or of all where the path names none."""
+    return _page(call, list(JobState) if call.query.status is None else [call.query.status])
 
 
 def list_failed(call: Call) -> JobPage:
     return _page(call, [JobState.DEAD])
 
 
-def find(call: Call) -> JobPage:
-    return _page(call, list(JobState))
-
-
 def _page(call: Call, states: Sequence[JobState]) -> JobPage:
     query, after = call.query, read_cursor(call.query.cursor)
-    rows = call.admin.reads.jobs(call.parameters.get("queue"), states, query.search, after, query.limit)
+    search = (query.search or "").strip()
+    jobs = JobFilter(
+        queue=call.parameters.get("queue"),
+        states=states,
+        search=search or None,
+        error_class=query.error_class,
+        since=query.from_,
+        until=query.to,
+        hidden=INTERNAL,
+        digests=call.admin.digests(search) if search else (),
+    )
+    rows = call.admin.reads.jobs(jobs, after, query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["at"], row["id"]))
     return JobPage(items=[JobSummary.model_validate(row) for row in page], next=following)
 
 
 def enqueue(call: Call) -> Reply:
     document, queue = read_document(call.raw), call.parameters["queue"]
+    entries = document if isinstance(document, list) else [document]
 
-    def order(order: Order) -> list[Enqueued]:
+    def order(order: Order) -> list[Receipt]:
         made = enqueue_document(order.producer, queue, document)
         ids = [str(one.id) for one in made[:20]]
         created = sum(one.created for one in made)
         order.record("job.enqueue", f"queue:{queue}", None, {"jobs": len(made), "created": created, "ids": ids})
-        return made
+        again = [number for number, one in enumerate(made) if not one.created][:MOST_COMPARED]
+        return [
+            _again(order, one, entries[number])
+            if number in again
+            else Receipt(id=one.id, created=one.created, replaced=one.replaced)
+            for number, one in enumerate(made)
+        ]
 
-    made = call.order(order)
-    receipts = [Receipt(id=one.id, created=one.created, replaced=one.replaced) for one in made]
+    receipts = call.order(order)
     if isinstance(document, list):
         return Reply(202, _json(Receipts(ReceiptList(jobs=receipts))))
     return Reply(202, _json(Receipts(receipts[0])), headers={"Location": f"/api/queue/jobs/{receipts[0].id}"})
+
+
+def _again(order: Order, made: Enqueued, given: Mapping[str, Any]) -> Receipt:
+    """There was a job already: whoever looks at that one, or for this caller's correlation id, finds out."""
+    first = order.store.get(made.id)
+    differs = first.payload != given["payload"] if first is not None else None
+    keys = {name: given[name] for name in ("idempotencyKey", "correlationId") if given.get(name) is not None}
+    order.record("job.again", target(made.id), None, keys | {"created": False, "otherPayload": differs})
+    return Receipt(id=made.id, created=False, replaced=made.replaced, differs=differs)
 
 
 def _json(receipts: Receipts) -> bytes:
@@ -81,10 +106,21 @@ def show(call: Call) -> JobDetail:
         job,
         letter=reads.letter(job_id) if job.state is JobState.DEAD else None,
         orders=reads.audit({"target": target(job_id)}, None, 100),
-        related=reads.related(job_id, job.batch_id),
+        related=[*_about(call, job), *reads.related(job_id, job.batch_id)],
         batch=call.admin.store.batch(job.batch_id) if job.batch_id else None,
         failures=call.admin.delivery_failures(job_id),
     )
+
+
+def _about(call: Call, job: JobRecord) -> list[Row]:
+    """The job that an internal one tells of."""
+    letter_id = job.payload.get("deadLetterId") if job.queue in INTERNAL else None
+    letter = call.admin.reads.letter(UUID(letter_id)) if isinstance(letter_id, str) else None
+    if letter is None or letter["job_id"] is None:
+        return []
+    told = call.admin.store.get(letter["job_id"])
+    state = told.state.value if told is not None else None
+    return [{"relation": "about", "id": letter["job_id"], "queue": letter["queue"], "state": state}]
 
 
 def change(call: Call) -> Placement:

@@ -25,14 +25,28 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list has. Without a queue those of all but the `hidden` ones, unless a search names a job itself.
+
+    `since` and `until` bound the time that the list is ordered by; `digests` are those of the search under each key
+    that seals payloads.
+    """
+
+    queue: str | None = None
+    states: Sequence[JobState] = tuple(JobState)
+    search: str | None = None
+    error_class: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    hidden: Sequence[str] = ()
+    digests: Sequence[bytes] = ()
+
+
 class Reads(Protocol):
     """Lists and single rows, as mappings with the models' names in snake_case. Lists give `limit` + 1 rows at most."""
 
-    def jobs(
-        self, queue: str | None, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
-    ) -> list[Row]:
-        """Without a queue there is a search: in all of them."""
-        ...
+    def jobs(self, jobs: JobFilter, after: Place | None, limit: int) -> list[Row]: ...
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         """`relation`, `id`, `queue`, `state`."""
@@ -138,7 +152,8 @@ class Orders(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What the routes work with. `delivery_failures` gives those of a job as the API shows them."""
+    """What the routes work with. `delivery_failures` gives those of a job as the API shows them, `digests`
+    what a name became under each key that seals payloads."""
 
     reads: Reads
     orders: Orders
@@ -149,6 +164,7 @@ class Admin:
     overview: Callable[[], Sequence[QueueNow]]
     thresholds: Callable[[], Thresholds]
     reports: Callable[[], Reports]
+    digests: Callable[[str], Sequence[bytes]] = lambda _text: ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from shared.bootstrap.engine import database, producer_on, queues, schedules, sealer, store
+from shared.bootstrap.engine import database, key_ring, producer_on, queues, schedules, sealer, store
 from shared.bootstrap.monitoring import overview, reports, statistics, thresholds
 from shared.bootstrap.once import load_settings, once
 from shared.bootstrap.services import delivery_failures
@@ -35,6 +35,7 @@ def admin() -> Admin:
         overview=lambda: overview().queues(),
         thresholds=thresholds,
         reports=reports,
+        digests=_digests,
     )
 
 
@@ -91,6 +92,15 @@ def _refusals_or_none() -> PostgresRefusals | None:
         return PostgresRefusals(database())
     except SettingsError:
         return None
+
+
+def _digests(name: str) -> list[bytes]:
+    from shared.handlers.letter_names import searched
+
+    try:
+        return key_ring().digests(searched(name))
+    except SettingsError:  # without a key no names are kept
+        return []
 
 
 def _failures_of(job_id: UUID) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def sealer() -> Sealer:
     from shared.handlers.registry import QUEUES
     from shared.postgres.sealer import Sealer
 
-    return Sealer([spec.name for spec in QUEUES.values() if spec.sealed], _key_ring_or_reason)
+    return Sealer([spec.name for spec in QUEUES.values() if spec.sealed], key_ring_or_reason)
 
 
 @once
@@ -260,7 +260,8 @@ def _wait_for_settings(_job: Job, _payload: Any, _context: Context) -> Deferred:
     return Deferred(SETTINGS_PAUSE, "settings are missing; the health address names them")
 
 
-def _key_ring_or_reason() -> KeyRing:
+def key_ring_or_reason() -> KeyRing:
+    """Raises UnknownKeyError when the settings hold no key."""
     from shared.sealing import UnknownKeyError
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared.bootstrap.engine import blobs, database
+from shared.bootstrap.engine import blobs, database, key_ring_or_reason, store
 from shared.bootstrap.graph import (
     activity_feed,
     bot,
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from shared.graph.uploads import UploadClient, UploadUrls
     from shared.handlers.notification_channels import Channel, ChannelName, NotificationRoutes
     from shared.handlers.reconciler import Reconciler
-    from shared.handlers.services import Alerts, Blobs, CommunicationLog, Operator
+    from shared.handlers.services import Alerts, Blobs, CommunicationLog, LetterNames, Operator
     from shared.handlers.subscriptions import LifecycleRecords
     from shared.handlers.sync_store import SyncStore
     from shared.handlers.teams_routes import Routes
     from shared.outgoing.workflows import WorkflowClient
     from shared.postgres.delivery_failures import PostgresDeliveryFailures
+    from shared.postgres.letter_names import PostgresLetterNames
 
 
 @once
@@ -48,6 +49,14 @@ def delivery_failures() -> PostgresDeliveryFailures:
     from shared.postgres.delivery_failures import PostgresDeliveryFailures
 
     return PostgresDeliveryFailures(database())
+
+
+@once
+def letter_names() -> PostgresLetterNames:
+    """By whom dead jobs are found."""
+    from shared.postgres.letter_names import PostgresLetterNames
+
+    return PostgresLetterNames(database(), store(), key_ring_or_reason)
 
 
 @once
@@ -140,6 +149,10 @@ class HandlerServices:
         from shared.postgres.alerts import PostgresAlerts
 
         return PostgresAlerts(database())
+
+    @property
+    def letter_names(self) -> LetterNames:
+        return letter_names()
 
     @property
     def operator(self) -> Operator:

@@ -1,4 +1,4 @@
-"""Dead letters: raise the alert, and tell the operator when it is a new one."""
+"""Dead letters: raise the alert, keep by whom the job is found, and tell the operator when the alert is a new one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.engine.context import Context, Handler
 from shared.engine.job import HIGHEST_PRIORITY, Completed, Job, NewJob
 from shared.handlers.payload_fields import Payload
-from shared.handlers.services import Alerts, DeadLetter, Operator, Services
+from shared.handlers.services import Alerts, DeadLetter, LetterNames, Operator, Services
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ class DeadLetterReference(Payload):
 class DeadLetterHandler:
     """Raises the alert of a dead letter once; running again changes nothing and gives the same notices."""
 
-    def __init__(self, alerts: Alerts, operator: Operator) -> None:
+    def __init__(self, alerts: Alerts, names: LetterNames, operator: Operator) -> None:
         self._alerts = alerts
+        self._names = names
         self._operator = operator
 
     def __call__(self, job: Job, payload: DeadLetterReference, context: Context) -> Completed | None:
@@ -36,6 +37,7 @@ class DeadLetterHandler:
             context.note(dead_letter="it is no longer kept")
             return None
         opened = self._alerts.raise_alert(letter)
+        self._names.keep(letter)
         log.error(
             "dead_letter.raised",
             extra={
@@ -94,4 +96,4 @@ def notice_text(letter: DeadLetter, operator: Operator) -> str:
 
 
 def build(services: Services) -> Handler:
-    return DeadLetterHandler(services.alerts, services.operator)
+    return DeadLetterHandler(services.alerts, services.letter_names, services.operator)

@@ -26,6 +26,8 @@ class QueueSpec:
     the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database. `limits` hold
     until an operator sets others; those for each key count by `limit_key`. So do `ageing` (a job gains one priority
     for each such time since it was due) and `retries` (delays in place of the table's, for some classes of errors).
+    `internal`: the system makes its jobs for itself, about others; lists of all queues leave them out. `names` are the
+    payload's fields that say whom a job is for: a dead one is found by them.
     """
 
     name: str
@@ -40,6 +42,8 @@ class QueueSpec:
     limit_key: LimitKey | None = None
     ageing: timedelta | None = None
     retries: Mapping[ErrorClass, RetryPolicy] = field(default_factory=dict)
+    internal: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def poison(self) -> str:
@@ -77,6 +81,7 @@ QUEUES = _declare(
         sealed=True,
         limits=replace(TEAMS, key_rate=Rate(1, timedelta(seconds=1))),
         limit_key=LimitKey("chat", (("chatId",), ("teamId", "channelId"), ("workflow",))),
+        names=("channelId", "userIds"),
     ),
     QueueSpec(
         "outlook-outbound",
@@ -86,6 +91,7 @@ QUEUES = _declare(
         sealed=True,
         limits=replace(OUTLOOK, key_rate=Rate(30, timedelta(minutes=1)), key_concurrency=4, job_cost=3),
         limit_key=LimitKey("mailbox", (("from",), ("from.sender",), ("from.address",))),
+        names=("to", "cc", "bcc"),
     ),
     QueueSpec(
         "notifications",
@@ -94,6 +100,7 @@ QUEUES = _declare(
         build="shared.handlers.notifications:build",
         sealed=True,
         limits=Limits(concurrency=10),
+        names=("userIds",),
     ),
     QueueSpec(
         "teams-inbound",
@@ -145,5 +152,9 @@ QUEUES = _declare(
         "special",
         payload="shared.handlers.dead_letter:DeadLetterReference",
         build="shared.handlers.dead_letter:build",
+        internal=True,
     ),
 )
+
+#: Queues of what the system makes for itself.
+INTERNAL = tuple(spec.name for spec in QUEUES.values() if spec.internal)

@@ -145,6 +145,14 @@ class Alerts(Protocol):
         ...
 
 
+class LetterNames(Protocol):
+    """By which names a dead job is found."""
+
+    def keep(self, letter: DeadLetter) -> None:
+        """Note whom the dead letter's job was for; again is no harm."""
+        ...
+
+
 class AlertSink(Protocol):
     """Takes alerts about anything else than dead letters."""
 
@@ -281,6 +289,9 @@ class Services(Protocol):
 
     @property
     def alerts(self) -> Alerts: ...
+
+    @property
+    def letter_names(self) -> LetterNames: ...
 
     @property
     def operator(self) -> Operator: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -11,7 +12,10 @@ import psycopg
 from psycopg.rows import dict_row
 
 from shared.admin.cursor import Place
+from shared.admin.ports import JobFilter
 from shared.engine.job import ENDED, JobState
+from shared.postgres import admin_search
+from shared.postgres.admin_search import Found
 
 #: Of a batch so many other jobs are named.
 BATCH_SHOWN = 20
@@ -26,6 +30,10 @@ _COMMON: LiteralString = (
 )
 
 
+#: Why the last attempt of a job that goes on has failed.
+_LAST: LiteralString = "attempts -> -1 ->> '{}'"
+
+
 def _columns(state: LiteralString, *, at: LiteralString, live: bool, hot: bool = False) -> LiteralString:
     return _COMMON.format(
         state=state,
@@ -33,8 +41,8 @@ def _columns(state: LiteralString, *, at: LiteralString, live: bool, hot: bool =
         started="started_at" if hot or not live else "null::timestamptz",
         finished="null::timestamptz" if live else "finished_at",
         leased_by="leased_by" if hot else "null::text",
-        error="null::text" if live else "error_class",
-        message="null::text" if live else "error_message",
+        error=_LAST.format("error_class") if live else "error_class",
+        message=_LAST.format("message") if live else "error_message",
     )
 
 
@@ -52,7 +60,23 @@ _SOURCES: dict[JobState, tuple[LiteralString, LiteralString, LiteralString, Lite
 }
 _ANY_HOT = ("queue.job", _HOT, "enqueued_at", "true")
 _ANY_ENDED = ("queue.job_tracking", _ENDED, "finished_at", "true")
-_SEARCH: tuple[LiteralString, ...] = ("id = any(%(ids)s)", "correlation_id = %(search)s")
+#: Of attempts that failed, as the index has them.
+_FAILED: dict[LiteralString, LiteralString] = {
+    "queue.job_tracking": "(attempt > 1 or state = 'dead')",
+    "queue.later": "attempt > 0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One way to jobs, by one index: `of` gives names (n.name) that the condition is asked for, one after the other.
+    `shows_internal`: it names jobs themselves, so that internal ones are meant too. `only`: in these tables."""
+
+    condition: LiteralString
+    of: LiteralString = ""
+    shows_internal: bool = False
+    only: frozenset[LiteralString] | None = None
+
 
 _RELATED = f"""
 with recursive before as (
@@ -80,28 +104,60 @@ select r.relation, r.id, j.queue, j.state
 """  # noqa: S608 - of constants
 
 
-def list_jobs(
-    conn: psycopg.Connection,
-    queue: str | None,
-    states: Sequence[JobState],
-    search: str | None,
-    after: Place | None,
-    limit: int,
-) -> list[dict[str, Any]]:
-    """Newest first: by the time of the end, or of the enqueueing of a job that has not ended. Without a queue there is
-    a search, which finds by index in all of them."""
+def list_jobs(conn: psycopg.Connection, jobs: JobFilter, after: Place | None, limit: int) -> list[dict[str, Any]]:
+    """Newest first: by the time of the end, or of the enqueueing of a job that has not ended."""
+    if jobs.error_class is not None:
+        if JobState.DEAD not in jobs.states:
+            return []
+        jobs = replace(jobs, states=[JobState.DEAD])
     place = after or END
-    values: dict[str, Any] = {"queue": queue, "at": place.at, "id": place.id, "limit": limit + 1, "search": search}
-    found: Sequence[LiteralString] = ("true",)
-    if search is not None:
-        values["ids"] = _ids(conn, queue, search)
-        found = _SEARCH
-    parts = [_part(source, condition, queue is None) for source in _sources(states) for condition in found]
+    values: dict[str, Any] = {
+        "queue": jobs.queue, "hidden": list(jobs.hidden), "error_class": jobs.error_class, "since": jobs.since,
+        "until": jobs.until, "at": place.at, "id": place.id, "limit": limit + 1,
+    }  # fmt: skip
+    if jobs.search is None:
+        looks = [_all_of(conn, jobs, values)]
+    else:
+        until = min(one for one in (jobs.until, place.at) if one is not None)
+        found = admin_search.find(conn, jobs.search, jobs.queue, until=until, digests=jobs.digests)
+        values |= {one.name: getattr(found, one.name) for one in fields(found)}
+        looks = _searched(found)
+    parts = [
+        _part(source, look, jobs)
+        for source in _sources(jobs.states)
+        for look in looks
+        if look.only is None or source[0] in look.only
+    ]
     # A job of two parts (its id is another's correlation id) is one row; so is one that has just gone from one table
     # to another, as one snapshot shows each once.
     statement = f"select distinct on (at, id) * from ({' union all '.join(parts)}) found order by at desc, id desc limit %(limit)s"  # noqa: S608, E501
     with conn.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement.encode(), values).fetchall()
+
+
+def _all_of(conn: psycopg.Connection, jobs: JobFilter, values: dict[str, Any]) -> _Look:
+    """Of one queue; or of all, queue by queue, since each list is in the order of one queue's index."""
+    if jobs.queue is not None or jobs.error_class is not None:
+        return _Look("true")
+    rows = conn.execute("select queue from queue.queue_settings where queue <> all(%s)", (list(jobs.hidden),))
+    values["queues"] = [row[0] for row in rows.fetchall()]
+    return _Look("{queue} = n.name", of="unnest(%(queues)s::text[]) n(name)", shows_internal=True)
+
+
+def _searched(found: Found) -> list[_Look]:
+    looks = [_Look("correlation_id = any(%(texts)s)")]
+    if found.ids:
+        looks.append(_Look("id = any(%(ids)s)", shows_internal=True))
+    if found.keys:
+        looks.append(_Look("limit_key = n.name", of="unnest(%(keys)s::text[]) n(name)"))
+    if found.low is not None:
+        condition: LiteralString = "id between %(low)s and %(high)s and right(id::text, length(%(tail)s)) = %(tail)s"
+        looks.append(_Look(condition, shows_internal=True))
+    if found.request is not None:
+        for table, failed in _FAILED.items():
+            condition = f"{failed} and queue.request_ids(attempts) @> array[%(request)s]"
+            looks.append(_Look(condition, only=frozenset((table,))))
+    return looks
 
 
 def related_jobs(conn: psycopg.Connection, job_id: UUID, batch_id: UUID | None) -> list[Mapping[str, Any]]:
@@ -123,27 +179,27 @@ def _sources(states: Sequence[JobState]) -> list[tuple[LiteralString, LiteralStr
 
 
 def _part(
-    source: tuple[LiteralString, LiteralString, LiteralString, LiteralString], found: LiteralString, everywhere: bool
+    source: tuple[LiteralString, LiteralString, LiteralString, LiteralString], look: _Look, jobs: JobFilter
 ) -> str:
     table, columns, at, condition = source
     # The lists' indexes of the live tables are on an expression, so that they are no claim's.
-    name = "queue" if table == "queue.job_tracking" else "lower(queue)"
-    within = "true" if everywhere else f"{name} = %(queue)s"
-    return (
-        f"(select {columns} from {table} where {within} and {condition} and {found}"  # noqa: S608 - constants
-        f" and {at} <= %(at)s and ({at}, id) < (%(at)s, %(id)s) order by {at} desc, id desc limit %(limit)s)"
+    name: LiteralString = "queue" if table == "queue.job_tracking" else "lower(queue)"
+    where: list[str] = [condition, look.condition.replace("{queue}", name)]
+    if jobs.queue is not None:
+        where.append(f"{name} = %(queue)s")
+    elif not look.shows_internal:
+        where.append("queue <> all(%(hidden)s)")
+    if jobs.error_class is not None:
+        where.append("error_class = %(error_class)s")
+    if jobs.since is not None:
+        where.append(f"{at} >= %(since)s")
+    if jobs.until is not None:
+        where.append(f"{at} < %(until)s")
+    where.append(f"{at} <= %(at)s and ({at}, id) < (%(at)s, %(id)s)")
+    page = (
+        f"select {columns} from {table} where {' and '.join(where)}"  # noqa: S608 - constants
+        f" order by {at} desc, id desc limit %(limit)s"
     )
-
-
-def _ids(conn: psycopg.Connection, queue: str | None, search: str) -> list[UUID]:
-    """The jobs that the text names: as their id, or by the idempotency key that they were made with."""
-    rows = conn.execute(
-        "select i.job_id from queue.queue_settings s join queue.idempotency i on i.queue = s.queue"
-        " where i.key = %(search)s and (%(queue)s::text is null or s.queue = %(queue)s)",
-        {"queue": queue, "search": search},
-    )
-    ids = [row[0] for row in rows.fetchall()]
-    try:
-        return [*ids, UUID(search)]
-    except ValueError:
-        return ids
+    if not look.of:
+        return f"({page})"
+    return f"(select page.* from {look.of} cross join lateral ({page}) page)"  # noqa: S608 - constants

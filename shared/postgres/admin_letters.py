@@ -52,7 +52,7 @@ select g.*, left(e.error_message, 1000) as example_message, (select count(*) fro
 def list_letters(
     conn: psycopg.Connection, filters: Mapping[str, Any], after: Place | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Newest first; `filters`: queue, error_class, pattern, status, reviewed."""
+    """Newest first; `filters`: queue, error_class, pattern, status, reviewed, died_after, died_before."""
     place = after or END
     where = f"{_where(filters)} and (d.died_at, d.id) < (%(at)s, %(id)s)"
     values = {**filters, "at": place.at, "id": place.id, "limit": limit + 1}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from shared.admin.cursor import Place
-from shared.engine.job import JobState
+from shared.admin.ports import JobFilter
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
 from shared.postgres.pool import Database
 
@@ -21,11 +21,9 @@ class PostgresReads:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def jobs(
-        self, queue: str | None, states: Sequence[JobState], search: str | None, after: Place | None, limit: int
-    ) -> list[Row]:
+    def jobs(self, jobs: JobFilter, after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:
-            return [*admin_jobs.list_jobs(conn, queue, states, search, after, limit)]
+            return [*admin_jobs.list_jobs(conn, jobs, after, limit)]
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         with self._database.connection() as conn:

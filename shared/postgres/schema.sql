@@ -1375,6 +1375,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION queue.message_names(p_channel text, p_direction text, p_account text, p_sender text, p_recipients text[], p_external_id text, p_internet_message_id text, p_recorded_at timestamp with time zone) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    select array_agg(distinct n.name)
+      from (select lower(case when p_channel = 'teams' then substring(p.party from '[^/]*$') else p.party end) || ' '
+                   || floor(extract(epoch from p_recorded_at at time zone 'UTC') / 604800)::integer as name
+              from unnest(p_recipients || case when p_direction = 'in' then p_sender end) p(party)
+             where p.party <> '' and lower(p.party) is distinct from lower(p_account)
+               and not (p_channel = 'teams' and p.party like '%:%' and p.party not like '%/%')
+            union all
+            select case when p_channel = 'teams' then substring(p_external_id from '[^/]*$')
+                        else trim(both '<>' from p_internet_message_id) end) n
+     where n.name <> ''
+$_$;
+
 CREATE FUNCTION queue.must_exist(p_queue text) RETURNS void
     LANGUAGE plpgsql STABLE
     AS $$
@@ -1752,6 +1767,15 @@ begin
     return v_wrong;
 end
 $$;
+
+CREATE FUNCTION queue.request_ids(p_attempts jsonb) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    select array_agg(distinct lower(found.id #>> '{}'))
+      from jsonb_path_query(p_attempts, '$[*].details.*[*] ? (@.type() == "object").keyvalue()
+                                         ? (@.key == "request_id" || @.key == "client_request_id").value') found(id)
+     where jsonb_typeof(found.id) = 'string'
+$_$;
 
 CREATE FUNCTION queue.reschedule(p_id uuid, p_priority integer DEFAULT NULL::integer, p_run_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(queue text, state text)
     LANGUAGE plpgsql
@@ -2818,6 +2842,7 @@ CREATE TABLE queue.dead_letter_queue (
     alerted_at timestamp with time zone,
     discarded_at timestamp with time zone,
     discarded_by text,
+    names bytea[],
     CONSTRAINT dead_letter_discarded CHECK (((discarded_at IS NULL) = (discarded_by IS NULL))),
     CONSTRAINT dead_letter_origin CHECK (((job_id IS NULL) <> (source IS NULL))),
     CONSTRAINT dead_letter_redriven CHECK (((redriven_at IS NULL) = (redriven_by IS NULL))),
@@ -3634,6 +3659,8 @@ ALTER TABLE ONLY queue.webhook_events
 
 CREATE INDEX audit_log_action ON queue.audit_log USING btree (action, at, id);
 
+CREATE INDEX audit_log_again ON queue.audit_log USING btree (((after ->> 'correlationId'::text))) WHERE (action = 'job.again'::text);
+
 CREATE INDEX audit_log_at ON queue.audit_log USING btree (at, id);
 
 CREATE INDEX audit_log_target ON queue.audit_log USING btree (target, at, id);
@@ -3654,6 +3681,8 @@ CREATE INDEX communication_logs_job ON queue.communication_logs USING btree (job
 
 CREATE UNIQUE INDEX communication_logs_mail ON queue.communication_logs USING btree (account, internet_message_id, direction) WHERE (internet_message_id IS NOT NULL);
 
+CREATE INDEX communication_logs_names ON queue.communication_logs USING gin (queue.message_names(channel, direction, account, sender, recipients, external_id, internet_message_id, recorded_at));
+
 CREATE INDEX communication_logs_search ON queue.communication_logs USING gin (queue.searchable(subject, text));
 
 CREATE INDEX communication_logs_thread ON queue.communication_logs USING btree (thread_id, occurred_at);
@@ -3667,6 +3696,8 @@ CREATE INDEX contacts_updated ON queue.contacts USING btree (updated_at);
 CREATE INDEX dead_letter_class ON queue.dead_letter_queue USING btree (error_class, died_at, id);
 
 CREATE INDEX dead_letter_discarded_time ON queue.dead_letter_queue USING btree (died_at, id) WHERE (discarded_at IS NOT NULL);
+
+CREATE INDEX dead_letter_names ON queue.dead_letter_queue USING gin (names);
 
 CREATE INDEX dead_letter_open ON queue.dead_letter_queue USING btree (queue, died_at) WHERE (redriven_at IS NULL);
 
@@ -3724,7 +3755,13 @@ CREATE INDEX job_tracking_batch ON ONLY queue.job_tracking USING btree (batch_id
 
 CREATE INDEX job_tracking_correlation ON ONLY queue.job_tracking USING btree (correlation_id) WHERE (correlation_id IS NOT NULL);
 
+CREATE INDEX job_tracking_error ON ONLY queue.job_tracking USING btree (error_class, finished_at, id) WHERE (state = 'dead'::text);
+
 CREATE INDEX job_tracking_finished ON ONLY queue.job_tracking USING btree (queue, finished_at, id);
+
+CREATE INDEX job_tracking_limit_key ON ONLY queue.job_tracking USING btree (limit_key, finished_at, id) WHERE (limit_key IS NOT NULL);
+
+CREATE INDEX job_tracking_requests ON ONLY queue.job_tracking USING gin (queue.request_ids(attempts)) WHERE ((attempt > 1) OR (state = 'dead'::text));
 
 CREATE INDEX job_tracking_unsuccessful ON ONLY queue.job_tracking USING btree (queue, state, finished_at, id) WHERE (state <> 'completed'::text);
 
@@ -3736,7 +3773,11 @@ CREATE INDEX later_due ON queue.later USING btree (queue, run_at);
 
 CREATE INDEX later_expiry ON queue.later USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 
+CREATE INDEX later_limit_key ON queue.later USING btree (limit_key) WHERE (limit_key IS NOT NULL);
+
 CREATE INDEX later_list ON queue.later USING btree (lower(queue), enqueued_at, id);
+
+CREATE INDEX later_requests ON queue.later USING gin (queue.request_ids(attempts)) WHERE (attempt > 0);
 
 CREATE INDEX later_retrying ON queue.later USING btree (queue) WHERE (attempt > 0);
 
@@ -3793,6 +3834,8 @@ CREATE INDEX waiting_correlation ON queue.waiting USING btree (correlation_id) W
 CREATE INDEX waiting_expiry ON queue.waiting USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 
 CREATE INDEX waiting_key ON queue.waiting USING btree (key, rank, run_at, id);
+
+CREATE INDEX waiting_limit_key ON queue.waiting USING btree (limit_key) WHERE (limit_key IS NOT NULL);
 
 CREATE INDEX waiting_list ON queue.waiting USING btree (lower(queue), enqueued_at, id);
 

@@ -21,6 +21,8 @@ class DeadLettersQuery(ListQuery):
     status: LetterState | None = Field(None, description="open: neither redriven nor discarded")
     reviewed: bool | None = Field(None, description="only those that somebody has reviewed, or has not")
     error_class: ShortText | None = None
+    from_: Moment | None = Field(None, alias="from", description="only those that died at this time or later")
+    to: Moment | None = Field(None, description="only those that died before this time")
     pattern: LongText | None = Field(None, description="of a group: the error's text, its numbers and ids replaced")
 
 

@@ -11,24 +11,31 @@ from pydantic import Field, RootModel, model_validator
 from shared.admin.models.base import ListQuery, Model, Moment, Page, Priority, ShortText
 from shared.engine.job import Cancellation, ErrorClass, JobState
 
+#: What a search takes; shared/postgres/admin_search.py finds it.
+SEARCH = (
+    "job id or its beginning, correlation id, idempotency key, chat, channel, mailbox, recipient, sender, message id or"
+    " Graph request id"
+)
 
-class JobsQuery(ListQuery):
-    """Which jobs of the queue."""
 
-    status: JobState | None = Field(None, description="only jobs in this state")
-    search: ShortText | None = Field(None, description="id, correlation id or idempotency key, as a whole")
+class TimesQuery(ListQuery):
+    """Jobs of a time: that of their end, or of the enqueueing of those that have not ended."""
+
+    from_: Moment | None = Field(None, alias="from", description="only at this time or later")
+    to: Moment | None = Field(None, description="only before this time")
 
 
-class FailedQuery(ListQuery):
+class FailedQuery(TimesQuery):
     """Which dead jobs of the queue."""
 
-    search: ShortText | None = Field(None, description="id, correlation id or idempotency key, as a whole")
+    search: ShortText | None = Field(None, description=SEARCH)
+    error_class: ErrorClass | None = Field(None, description="only dead jobs with an error of this class")
 
 
-class FindQuery(ListQuery):
-    """Which jobs, in whatever queue they are."""
+class JobsQuery(FailedQuery):
+    """Which jobs: of the queue, or of all queues but internal ones."""
 
-    search: ShortText = Field(description="id, correlation id or idempotency key, as a whole")
+    status: JobState | None = Field(None, description="only jobs in this state")
 
 
 class JobSummary(Model):
@@ -91,7 +98,7 @@ class Moments(Model):
 class RelatedJob(Model):
     """A job that this one has to do with. Its state is null when it is no longer kept."""
 
-    relation: Literal["redriveOf", "redrivenAs", "dependsOn", "dependent", "batch"]
+    relation: Literal["about", "redriveOf", "redrivenAs", "dependsOn", "dependent", "batch"]
     id: UUID
     queue: str | None
     state: JobState | None
@@ -112,9 +119,13 @@ class BatchCounts(Model):
 
 
 class JobDetail(Model):
-    """Everything that is kept of a job. The values of `payload` are hidden (`payloadMasked`) but from an Admin."""
+    """Everything that is kept of a job. The values of `payload` are hidden (`payloadMasked`) but from an Admin.
+
+    `internal`: the system made it for itself; the related job that it is `about` is the message.
+    """
 
     id: UUID
+    internal: bool
     queue: str
     state: JobState
     priority: int
@@ -183,11 +194,12 @@ class NewJobs(RootModel[NewJob | Annotated[list[NewJob], Field(min_length=1, max
 
 
 class Receipt(Model):
-    """`created` is false when there was a job with one of its keys, which the id then names."""
+    """`created` is false when there was a job with one of its keys, which the id then names: nothing new is stored."""
 
     id: UUID
     created: bool
     replaced: UUID | None = None
+    differs: bool | None = Field(None, description="whether that job's payload is another than the one given now")
 
 
 class ReceiptList(Model):

@@ -13,22 +13,37 @@ import pytest
 
 from local.postgres import PostgresServer
 from shared.admin.cursor import Place
+from shared.admin.ports import JobFilter
 from shared.engine.job import JobState
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
 from tests.integration.postgres.test_plans import nodes, watched_plans
 
 QUEUE = "teams-outbound"
+CHAT = "19:chat-7@thread.v2"
+HOUR = datetime.now(UTC) - timedelta(hours=3)
 MOST_SECONDS = 0.3
 #: Rows that a page of fifty may look at, in all tables and partitions together.
 HANDFUL = 3000
-BIG = ("job", "later", "waiting", "job_tracking", "dead_letter_queue", "audit_log", "queue_alerts", "sync_history")
+BIG = (
+    "communication_logs",
+    "job",
+    "later",
+    "waiting",
+    "job_tracking",
+    "dead_letter_queue",
+    "audit_log",
+    "queue_alerts",
+    "sync_history",
+)
 
 FILL = """
 insert into queue.job_tracking (id, queue, state, priority, run_at, enqueued_at, started_at, finished_at, attempt,
-                                payload, error_class, error_message, correlation_id)
+                                payload, error_class, error_message, correlation_id, limit_key, attempts)
 select queue.new_id(), case when n % 10 = 0 then 'sync' else 'teams-outbound' end, s, 5, t, t, t, t, 1, '{}',
        case s when 'dead' then 'network' end, case s when 'dead' then 'chat ' || n || ' is gone' end,
-       case when n % 5 = 0 then 'trip-' || n / 50 end
+       case when n % 5 = 0 then 'trip-' || n / 50 end, 'chat:19:chat-' || n % 100 || '@thread.v2',
+       case s when 'dead' then jsonb_build_array(jsonb_build_object('details', jsonb_build_object('failed_call',
+           jsonb_build_object('request_id', '6c0a3b4e-8a31-4d7b-9a52-' || lpad(n::text, 12, '0'))))) end
   from generate_series(1, 200000) n,
        lateral (select case when n % 1000 = 0 then 'dead' when n % 1000 = 1 then 'cancelled' else 'completed' end as s,
                        now() - (n % 2) * interval '20 hours' + n * interval '1 millisecond' as t) v;
@@ -42,6 +57,15 @@ insert into queue.dead_letter_queue (job_id, queue, error_class, error_message, 
 select queue.new_id(), 'teams-outbound', 'network', 'chat ' || n || ' is gone', now() - n * interval '1 second',
        case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'ada' end
   from generate_series(1, 20000) n;
+insert into queue.communication_logs (direction, channel, external_id, account, thread_id, sender, recipients, body,
+                                      body_type, text, internet_message_id, occurred_at, recorded_at, job_id)
+select d, c, case c when 'teams' then '19:chat-' || n % 100 || '@thread.v2/1700000' || lpad(n::text, 6, '0') else 'AAMk' || n end,
+       'dispatch@fleet.example', case c when 'teams' then '19:chat-' || n % 100 || '@thread.v2' else 'c' || n end,
+       'dispatch@fleet.example',
+       case c when 'teams' then array['19:chat-' || n % 100 || '@thread.v2'] else array['driver-' || n % 100 || '@fleet.example'] end,
+       'b', 'text', 't', case c when 'outlook' then '<m' || n || '@fleet.example>' end, now() - n * interval '10 seconds',
+       now() - n * interval '10 seconds', queue.new_id()
+  from generate_series(1, 40000) n, lateral (select case when n % 2 = 0 then 'teams' else 'outlook' end as c, 'out' as d) v;
 insert into queue.audit_log (at, who, kind, role, action, target, correlation_id)
 select now() - n * interval '1 second', 'who-' || n % 7, 'key', 'Admin', 'job.cancel', 'job:' || n, 'c'
   from generate_series(1, 20000) n;
@@ -64,8 +88,13 @@ def filled(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
         server.execute("drop database admin_plans with (force)")
 
 
-def jobs(*states: JobState, search: str | None = None, queue: str | None = QUEUE) -> Callable[..., Any]:
-    return lambda conn, after: admin_jobs.list_jobs(conn, queue, states, search, after, 50)
+def jobs(*states: JobState, queue: str | None = QUEUE, **more: Any) -> Callable[..., Any]:
+    jobs = JobFilter(queue=queue, states=states, hidden=("dead-letter",), **more)
+    return lambda conn, after: admin_jobs.list_jobs(conn, jobs, after, 50)
+
+
+def found(search: str, **more: Any) -> Callable[..., Any]:
+    return jobs(*JobState, queue=None, search=search, **more)
 
 
 def letters(**filters: Any) -> Callable[..., Any]:
@@ -76,7 +105,17 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
     "all jobs": jobs(*JobState),
     **{f"jobs {state}": jobs(state) for state in JobState if state is not JobState.ACTIVE},
     "jobs by correlation id": jobs(*JobState, search="trip-77"),
-    "jobs of any queue by correlation id": jobs(*JobState, search="trip-77", queue=None),
+    "jobs of any queue by correlation id": found("trip-77"),
+    "jobs of all queues": jobs(*JobState, queue=None),
+    "dead jobs of all queues": jobs(JobState.DEAD, queue=None),
+    "dead jobs of all queues of a time": jobs(JobState.DEAD, queue=None, since=HOUR, until=HOUR + timedelta(hours=1)),
+    "dead jobs of a rare class": jobs(*JobState, queue=None, error_class="auth"),
+    "dead jobs of a rare class in a queue": jobs(*JobState, error_class="auth"),
+    "jobs by the id of a mail": found("<m77@fleet.example>"),
+    "jobs by the id of a Teams message": found("1700000000077"),
+    "jobs by the id of a request": found("6c0a3b4e-8a31-4d7b-9a52-000000077000"),
+    "jobs by the beginning of an id": found("01a2108a…e508"),
+    "jobs by a digest": found("ann@fleet.example", digests=[b"7"]),
     "jobs by id": jobs(*JobState, search="01a2108a-1e28-7df7-80d2-6f458516e508"),
     "jobs of a queue without any": jobs(*JobState, queue="outlook-outbound"),
     "dead jobs of a queue without any": jobs(JobState.DEAD, queue="outlook-outbound"),
@@ -129,7 +168,9 @@ def test_what_looks_at_more_than_a_page_is_bounded_and_quick(filled: psycopg.Con
     for look in (
         lambda: admin_letters.groups(filled, None, None, 10_000),
         lambda: admin_letters.groups(filled, QUEUE, False, 10_000),
-        lambda: admin_jobs.list_jobs(filled, QUEUE, [JobState.ACTIVE], None, None, 50),
+        lambda: jobs(JobState.ACTIVE)(filled, None),
+        lambda: found(CHAT)(filled, None),
+        lambda: found("driver-7@fleet.example")(filled, None),
         lambda: admin_letters.open_letters(filled, {"queue": QUEUE, "pattern": "chat # is gone"}, 500),
         lambda: admin_lists.show_limits(filled, QUEUE),
         lambda: admin_lists.open_alerts(filled),

@@ -32,11 +32,16 @@ class FakeAlerts:
         return self.opened
 
 
+class NoNames:
+    def keep(self, letter: DeadLetter) -> None:
+        assert letter == LETTER
+
+
 def run(alerts: FakeAlerts, operator: Operator = EVERYONE, correlation_id: str | None = None) -> Completed | None:
     payload: Any = parse_payload("dead-letter", json.dumps({"deadLetterId": str(LETTER.id)}))
     assert isinstance(payload, DeadLetterReference)
     job = Job(uuid4(), "dead-letter", "{}", 1, 5, uuid4(), correlation_id)
-    return DeadLetterHandler(alerts, operator)(job, payload, Context())
+    return DeadLetterHandler(alerts, NoNames(), operator)(job, payload, Context())
 
 
 def test_a_new_alert_is_told_to_the_operator_on_every_way_that_is_set() -> None:
