@@ -11,6 +11,7 @@ from shared.admin import job_view
 from shared.admin.cursor import Place, cut, read_cursor
 from shared.admin.dispatch import Reply
 from shared.admin.errors import RefusalError, not_found
+from shared.admin.job_filter import JobFilter
 from shared.admin.models.jobs import (
     CancelAnswer,
     JobDetail,
@@ -22,7 +23,7 @@ from shared.admin.models.jobs import (
     Receipts,
     RetryAnswer,
 )
-from shared.admin.ports import Call, JobFilter, Order, Row
+from shared.admin.ports import Call, Order, Row
 from shared.engine.job import Enqueued, JobRecord, JobState
 from shared.handlers.job_requests import enqueue as enqueue_document
 from shared.handlers.job_requests import read_document

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from shared.access import Principal
 from shared.admin.cursor import Place
+from shared.admin.job_filter import JobFilter
 from shared.engine.control import Control
 from shared.engine.enqueue import Producer
-from shared.engine.job import JobState
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
 from shared.monitoring.report import Reports
@@ -23,24 +23,6 @@ from shared.monitoring.statistics import QueueNow, Statistics
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a list has. Without a queue those of all but the `hidden` ones, unless a search names a job itself.
-
-    `since` and `until` bound the time that the list is ordered by; `digests` are those of the search under each key
-    that seals payloads.
-    """
-
-    queue: str | None = None
-    states: Sequence[JobState] = tuple(JobState)
-    search: str | None = None
-    error_class: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    hidden: Sequence[str] = ()
-    digests: Sequence[bytes] = ()
 
 
 class Reads(Protocol):

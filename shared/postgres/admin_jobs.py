@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from shared.admin.cursor import Place
-from shared.admin.ports import JobFilter
+from shared.admin.job_filter import JobFilter
 from shared.engine.job import ENDED, JobState
 from shared.postgres import admin_search
 from shared.postgres.admin_search import Found
@@ -65,6 +65,13 @@ _FAILED: dict[LiteralString, LiteralString] = {
     "queue.job_tracking": "(attempt > 1 or state = 'dead')",
     "queue.later": "attempt > 0",
 }
+
+
+#: By an array, so that no planner walks the list's index in search of them.
+_BEGINS: LiteralString = (
+    "id = any(array(select b.id from {table} b where b.id between %(low)s and %(high)s"
+    " and right(b.id::text, length(%(tail)s)) = %(tail)s order by b.id desc limit 500))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +158,10 @@ def _searched(found: Found) -> list[_Look]:
     if found.keys:
         looks.append(_Look("limit_key = n.name", of="unnest(%(keys)s::text[]) n(name)"))
     if found.low is not None:
-        condition: LiteralString = "id between %(low)s and %(high)s and right(id::text, length(%(tail)s)) = %(tail)s"
-        looks.append(_Look(condition, shows_internal=True))
+        looks.append(_Look(_BEGINS, shows_internal=True))
     if found.request is not None:
         for table, failed in _FAILED.items():
-            condition = f"{failed} and queue.request_ids(attempts) @> array[%(request)s]"
+            condition: LiteralString = f"{failed} and queue.request_ids(attempts) @> array[%(request)s]"
             looks.append(_Look(condition, only=frozenset((table,))))
     return looks
 
@@ -184,7 +190,7 @@ def _part(
     table, columns, at, condition = source
     # The lists' indexes of the live tables are on an expression, so that they are no claim's.
     name: LiteralString = "queue" if table == "queue.job_tracking" else "lower(queue)"
-    where: list[str] = [condition, look.condition.replace("{queue}", name)]
+    where: list[str] = [condition, look.condition.replace("{queue}", name).replace("{table}", table)]
     if jobs.queue is not None:
         where.append(f"{name} = %(queue)s")
     elif not look.shows_internal:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.admin.cursor import Place
-from shared.admin.ports import JobFilter
+from shared.admin.job_filter import JobFilter
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
 from shared.postgres.pool import Database
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -46,6 +46,7 @@ select job_id from queue.dead_letter_queue
  where names && %(digests)s and died_at <= %(until)s order by died_at desc limit %(most)s
 """
 _SCOPES: LiteralString = "select distinct key_scope from queue.queue_settings where key_scope is not null"
+_LATEST: LiteralString = "select least(%s, clock_timestamp() + interval '1 hour')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def find(
     text: str,
     queue: str | None,
     *,
-    until: datetime | None = None,
+    until: datetime,
     digests: Sequence[bytes] = (),
 ) -> Found:
     """Jobs are named by an id, or its beginning; correlation id; idempotency key; chat, channel or mailbox; recipient
@@ -75,7 +76,7 @@ def find(
     """
     text = text.strip()
     texts = list(dict.fromkeys((text, text.lower(), text.upper())))
-    until = until or datetime.now(UTC) + timedelta(days=1)
+    [until] = conn.execute(_LATEST, (until,)).fetchone() or (until,)
     values: dict[str, Any] = {"text": text, "texts": texts, "queue": queue, "until": until, "most": MOST_JOBS}
     ids = [*_read(conn, _KEYS, values), *_read(conn, _AGAIN, values), *_read(conn, _MESSAGES, values)]
     if digests:
@@ -99,11 +100,10 @@ def find(
 def _of_messages(conn: psycopg.Connection, text: str, until: datetime, values: dict[str, Any]) -> list[UUID]:
     """By the id of a message, or by whom it went to or came from: week by week back, until there are enough."""
     ids = _read(conn, _NAMED, values | {"name": text.strip("<>")})
-    last = min(until, datetime.now(UTC) + timedelta(days=1))
     for back in range(WEEKS):
         if len(ids) >= MOST_JOBS:
             break
-        week = int(last.timestamp()) // WEEK_SECONDS - back
+        week = int(until.timestamp()) // WEEK_SECONDS - back
         ids += _read(conn, _NAMED, values | {"name": f"{text.lower()} {week}", "most": MOST_JOBS - len(ids)})
     return ids
 

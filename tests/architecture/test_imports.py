@@ -77,6 +77,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.postgres",
         "shared.access",
         "shared.admin.cursor",
+        "shared.admin.job_filter",
         "shared.engine",
         "shared.handlers",
         "shared.graph",

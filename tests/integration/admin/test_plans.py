@@ -13,7 +13,7 @@ import pytest
 
 from local.postgres import PostgresServer
 from shared.admin.cursor import Place
-from shared.admin.ports import JobFilter
+from shared.admin.job_filter import JobFilter
 from shared.engine.job import JobState
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
 from tests.integration.postgres.test_plans import nodes, watched_plans
@@ -59,13 +59,13 @@ select queue.new_id(), 'teams-outbound', 'network', 'chat ' || n || ' is gone', 
   from generate_series(1, 20000) n;
 insert into queue.communication_logs (direction, channel, external_id, account, thread_id, sender, recipients, body,
                                       body_type, text, internet_message_id, occurred_at, recorded_at, job_id)
-select d, c, case c when 'teams' then '19:chat-' || n % 100 || '@thread.v2/1700000' || lpad(n::text, 6, '0') else 'AAMk' || n end,
-       'dispatch@fleet.example', case c when 'teams' then '19:chat-' || n % 100 || '@thread.v2' else 'c' || n end,
-       'dispatch@fleet.example',
-       case c when 'teams' then array['19:chat-' || n % 100 || '@thread.v2'] else array['driver-' || n % 100 || '@fleet.example'] end,
-       'b', 'text', 't', case c when 'outlook' then '<m' || n || '@fleet.example>' end, now() - n * interval '10 seconds',
-       now() - n * interval '10 seconds', queue.new_id()
-  from generate_series(1, 40000) n, lateral (select case when n % 2 = 0 then 'teams' else 'outlook' end as c, 'out' as d) v;
+select 'out', v.c, case c when 'teams' then v.chat || '/1700000' || lpad(n::text, 6, '0') else 'AAMk' || n end,
+       'dispatch@fleet.example', case c when 'teams' then v.chat else 'c' || n end, 'dispatch@fleet.example',
+       array[case c when 'teams' then v.chat else 'driver-' || n % 100 || '@fleet.example' end], 'b', 'text', 't',
+       case c when 'outlook' then '<m' || n || '@fleet.example>' end, v.at, v.at, queue.new_id()
+  from generate_series(1, 40000) n,
+       lateral (select case when n % 2 = 0 then 'teams' else 'outlook' end as c,
+                       '19:chat-' || n % 100 || '@thread.v2' as chat, now() - n * interval '10 seconds' as at) v;
 insert into queue.audit_log (at, who, kind, role, action, target, correlation_id)
 select now() - n * interval '1 second', 'who-' || n % 7, 'key', 'Admin', 'job.cancel', 'job:' || n, 'c'
   from generate_series(1, 20000) n;
