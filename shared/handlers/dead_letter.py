@@ -6,14 +6,13 @@ import logging
 from uuid import UUID
 
 from shared.engine.context import Context, Handler
-from shared.engine.job import HIGHEST_PRIORITY, Completed, Job, NewJob
+from shared.engine.job import Completed, Job, NewJob
+from shared.handlers.operator_notices import NOTICE, tell
 from shared.handlers.payload_fields import Payload
 from shared.handlers.services import Alerts, DeadLetter, LetterNames, Operator, Services
 
 log = logging.getLogger(__name__)
 
-#: Marks the operator's notices, so that one that dies is not told by another one.
-NOTICE = "operator-notice"
 LONGEST_REASON = 500
 
 
@@ -59,40 +58,32 @@ class DeadLetterHandler:
 
 def notices(letter: DeadLetter, operator: Operator) -> list[NewJob]:
     """The jobs that tell the operator, on whichever ways are set."""
-    key = f"{NOTICE}:{letter.id}"
-    text = notice_text(letter, operator)
-    jobs = []
-    if operator.chat_id:
-        payload = {"chatId": operator.chat_id, "content": text, "contentType": "text"}
-        jobs.append(NewJob("teams-outbound", payload, HIGHEST_PRIORITY, idempotency_key=key, correlation_id=key))
-    if operator.mail_from and operator.mail_to:
-        mail = {
-            "from": operator.mail_from,
-            "to": [operator.mail_to],
-            "subject": f"Dead letter in {letter.queue} ({letter.error_class})",
-            "body": text,
-            "bodyType": "text",
-        }
-        jobs.append(NewJob("outlook-outbound", mail, HIGHEST_PRIORITY, idempotency_key=key, correlation_id=key))
-    return jobs
+    facts = {
+        "deadLetterId": str(letter.id),
+        "jobId": str(letter.job_id) if letter.job_id else None,
+        "queue": letter.queue,
+        "errorClass": letter.error_class,
+    }
+    title = f"Dead letter in {letter.queue} ({letter.error_class})"
+    link = operator.link(f"dead-letters/{letter.id}")
+    return tell(
+        operator, str(letter.id), title, notice_text(letter), link=link, event="dead-letter.raised", facts=facts
+    )
 
 
-def notice_text(letter: DeadLetter, operator: Operator) -> str:
+def notice_text(letter: DeadLetter) -> str:
     """What a person needs to know, and what to do next."""
     what = f"Job {letter.job_id}" if letter.job_id else "A message that is no job"
-    lines = [
+    return "\n".join((
         f"{what} in the queue {letter.queue} ended as a dead letter.",
         f"Error class: {letter.error_class}",
         f"Reason: {letter.message[:LONGEST_REASON]}",
         f"Dead letter: {letter.id}",
         "",
-    ]
-    link = operator.link(f"dead-letters/{letter.id}")
-    lines.append(f"See what it means and what to do: {link or f'./dev q show {letter.id}'}")
-    if letter.job_id:
-        lines.append("When the cause is mended, redrive it there.")
-    lines.append("More dead letters of this kind are counted in the alert and not told one by one.")
-    return "\n".join(lines)
+        f"./dev q show {letter.id} and the dashboard say what it means and what to do.",
+        *(["When its cause is mended, redrive it there."] if letter.job_id else []),
+        "More dead letters of this kind are counted in the alert and not told one by one.",
+    ))  # fmt: skip
 
 
 def build(services: Services) -> Handler:

@@ -1,20 +1,18 @@
-"""What operators are told of alerts and reports, as jobs: in Teams, by mail, and by a signed webhook."""
+"""What operators are told of alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from shared.engine.job import HIGHEST_PRIORITY, NewJob
-from shared.handlers.dead_letter import NOTICE
+from shared.engine.job import NewJob
+from shared.handlers.operator_notices import tell
 from shared.handlers.services import Operator
 from shared.monitoring.alerts import ToldAlert
 from shared.monitoring.meaning import explain
 
 #: More alerts of one run than this are told in one message.
 MOST_SINGLY = 5
-LONGEST_TITLE = 140
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,8 @@ class Notices:
         }
         event = "alert.resolved" if alert.resolved_at else "alert.opened"
         link = self.operator.link(f"alerts/{alert.id}")
-        return self._messages(f"alert:{alert.id}:{what}", _title(alert), _text(alert), link, event, facts)
+        key = f"alert:{alert.id}:{what}"
+        return tell(self.operator, key, _title(alert), _text(alert), link=link, event=event, facts=facts)
 
     def _digest(self, alerts: Sequence[ToldAlert]) -> list[NewJob]:
         ended = sum(alert.resolved_at is not None for alert in alerts)
@@ -49,42 +48,8 @@ class Notices:
         facts = {"opened": len(alerts) - ended, "resolved": ended}
         first = min(f"{alert.id}:{'resolved' if alert.resolved_at else alert.level}" for alert in alerts)
         link = self.operator.link("alerts?status=open")
-        return self._messages(f"alerts:{len(alerts)}:{first}", title, text, link, "alert.digest", facts)
-
-    def _messages(
-        self, key: str, title: str, text: str, link: str | None, event: str, facts: dict[str, Any]
-    ) -> list[NewJob]:
-        operator = self.operator
-        text = f"{text}\n\nSee it: {link}" if link else text
-        payloads: list[tuple[str, dict[str, Any]]] = []
-        if operator.chat_id:
-            payloads.append(
-                ("teams-outbound", {"chatId": operator.chat_id, "content": f"{title}\n{text}", "contentType": "text"})
-            )
-        if operator.mail_from and operator.mail_to:
-            payloads.append(("outlook-outbound", mail(operator, title, text, "text")))
-        if operator.endpoint:
-            url = {"url": link} if (link or "").startswith("https://") else {}
-            told = {"title": title[:LONGEST_TITLE], "body": text[:4000], "type": event, "data": facts}
-            payloads.append(("notifications", {"channel": "webhook", "endpoint": operator.endpoint, **told, **url}))
-        return [notice(queue, payload, key) for queue, payload in payloads]
-
-
-def mail(operator: Operator, subject: str, body: str, body_type: str) -> dict[str, Any]:
-    """A mail to the operator, as a payload of outlook-outbound."""
-    return {
-        "from": operator.mail_from,
-        "to": [operator.mail_to],
-        "subject": subject,
-        "body": body,
-        "bodyType": body_type,
-    }
-
-
-def notice(queue: str, payload: dict[str, Any], key: str) -> NewJob:
-    """A job that no dead letter of its own is told of (shared/handlers/dead_letter.py)."""
-    name = f"{NOTICE}:{key}"
-    return NewJob(queue, payload, HIGHEST_PRIORITY, idempotency_key=name, correlation_id=name)
+        key = f"alerts:{len(alerts)}:{first}"
+        return tell(self.operator, key, title, text, link=link, event="alert.digest", facts=facts)
 
 
 def _title(alert: ToldAlert) -> str:

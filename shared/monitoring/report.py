@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from shared.engine.enqueue import Producer
 from shared.engine.errors import EnqueueError
 from shared.engine.job import NewJob
+from shared.handlers.operator_notices import mail, notice
 from shared.handlers.services import Operator
-from shared.monitoring.notices import mail, notice
 from shared.monitoring.report_html import render
 from shared.monitoring.statistics import Activity
 from shared.settings_errors import SettingsError

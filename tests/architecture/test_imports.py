@@ -70,7 +70,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.monitoring",
         "shared.engine",
         "shared.settings_errors",
-        "shared.handlers.dead_letter",
+        "shared.handlers.operator_notices",
         "shared.handlers.services",
     ),
     "shared.postgres": (

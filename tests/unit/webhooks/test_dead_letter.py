@@ -11,8 +11,9 @@ import pytest
 
 from shared.engine.context import Context
 from shared.engine.job import Completed, Job
-from shared.handlers.dead_letter import NOTICE, DeadLetterHandler, DeadLetterReference, notices
+from shared.handlers.dead_letter import DeadLetterHandler, DeadLetterReference, notices
 from shared.handlers.loading import parse_payload
+from shared.handlers.operator_notices import NOTICE
 from shared.handlers.services import DeadLetter, Operator
 
 LETTER = DeadLetter(uuid4(), uuid4(), "teams-outbound", "validation", "Graph said 400")
@@ -90,8 +91,17 @@ def test_a_dead_letter_that_is_no_longer_kept_ends_well() -> None:
 
 
 def test_a_notice_links_to_the_dead_letter_itself() -> None:
-    told = notices(LETTER, replace(EVERYONE, dashboard="https://fleet.example/d"))
-    assert f"https://fleet.example/d#/dead-letters/{LETTER.id}" in told[0].payload["content"]
+    told = notices(LETTER, replace(EVERYONE, dashboard="https://fleet.example/d", endpoint="ops"))
+    link = f"https://fleet.example/d#/dead-letters/{LETTER.id}"
+    assert [job.queue for job in told] == ["teams-outbound", "outlook-outbound", "notifications"]
+    assert link in told[0].payload["content"] and link in told[1].payload["body"]
+    webhook = told[2].payload
+    parse_payload("notifications", json.dumps(webhook))
+    assert (webhook["url"], webhook["type"], webhook["data"]["jobId"]) == (
+        link,
+        "dead-letter.raised",
+        str(LETTER.job_id),
+    )
     assert f"./dev q show {LETTER.id}" in notices(LETTER, replace(EVERYONE, dashboard=None))[0].payload["content"]
 
 
