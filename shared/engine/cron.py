@@ -6,7 +6,7 @@ What happens when clocks are put forward (readings are skipped) and back (readin
                    doubled one at its first time only
     repeating      any other: runs by real time, so at both times of a doubled reading; a skipped one that does not
                    come up anyway when the time has passed (the 02:00 of `0 */2`) runs at the first instant after
-                   the gap. So runs are never further apart than usual.
+                   the gap. So no gap makes a pause longer; a doubled hour does, inside a step of several hours.
 """
 
 from __future__ import annotations
