@@ -111,6 +111,7 @@ FIELDS: Mapping[str, Treatment] = {
     "DeliveryFailure.recipient": _hidden,
     "DeliveryFailure.diagnostic": _told,
     "DeadLetter.body": _hidden,
+    "DeadLetter.text": _hidden,
     "DeadLetter.error_message": _error,
     "DeadLetterGroup.pattern": _error,
     "DeadLetterGroup.example_message": _error,

@@ -20,6 +20,8 @@ from shared.engine.job import NewJob
 from shared.engine.job_keys import KEY_FIELDS, read_batch, read_dependencies, read_duration, read_lane, read_unique
 
 MOST_JOBS_PER_WAKE_UP = 1000
+#: So many characters of a message are shown.
+LONGEST_READABLE = 4000
 _TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*")
 _FIELDS = {
     "payload",
@@ -65,6 +67,22 @@ def _from_base64(body: bytes) -> bytes | None:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def readable_body(body: str) -> str:
+    """The text of a message body, decoded where it is base64 of one: the beginning, without control characters."""
+    decoded = _from_base64(body.strip().encode()) or b""
+    try:
+        inner = without_tokens(decoded.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        inner = ""
+    text = inner if inner and all(map(_is_shown, inner)) else body
+    cut = "".join(char if _is_shown(char) else "�" for char in text[:LONGEST_READABLE])
+    return cut if len(text) <= LONGEST_READABLE else f"{cut} …"
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or char in "\r\n\t"
 
 
 def read_wake_up(message: dict[str, Any]) -> WakeUp | None:

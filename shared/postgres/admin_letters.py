@@ -24,6 +24,7 @@ _STATES: dict[str, LiteralString] = {
     "discarded": "d.discarded_at is not null",
 }
 _REVIEWED: dict[bool, LiteralString] = {True: "d.reviewed_at is not null", False: "d.reviewed_at is null"}
+_FOREIGN: dict[bool, LiteralString] = {True: "d.job_id is null", False: "d.job_id is not null"}
 _FILTERS: dict[str, LiteralString] = {
     "queue": "d.queue = %(queue)s",
     "error_class": "d.error_class = %(error_class)s",
@@ -34,14 +35,14 @@ _FILTERS: dict[str, LiteralString] = {
 
 _GROUPS = """
 with newest as (
-    select d.id, d.queue, d.error_class, d.error_message, d.died_at, d.reviewed_at
+    select d.id, d.queue, d.job_id is null as "foreign", d.error_class, d.error_message, d.died_at, d.reviewed_at
       from queue.dead_letter_queue d where {where} order by d.died_at desc, d.id desc limit %(most)s
 ),
 grouped as (
-    select n.queue, n.error_class, queue.error_pattern(n.error_message) as pattern, count(*) as count,
+    select n.queue, n."foreign", n.error_class, queue.error_pattern(n.error_message) as pattern, count(*) as count,
            count(*) filter (where n.reviewed_at is null) as unreviewed, min(n.died_at) as first_at,
            max(n.died_at) as last_at, (array_agg(n.id order by n.died_at desc, n.id desc))[1] as example_id
-      from newest n group by 1, 2, 3
+      from newest n group by 1, 2, 3, 4
 )
 select g.*, left(e.error_message, 1000) as example_message, (select count(*) from newest) as counted
   from grouped g join queue.dead_letter_queue e on e.id = g.example_id
@@ -52,7 +53,7 @@ select g.*, left(e.error_message, 1000) as example_message, (select count(*) fro
 def list_letters(
     conn: psycopg.Connection, filters: Mapping[str, Any], after: Place | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Newest first; `filters`: queue, error_class, pattern, status, reviewed, died_after, died_before."""
+    """Newest first; `filters`: queue, error_class, pattern, status, reviewed, foreign, died_after, died_before."""
     place = after or END
     where = f"{_where(filters)} and (d.died_at, d.id) < (%(at)s, %(id)s)"
     values = {**filters, "at": place.at, "id": place.id, "limit": limit + 1}
@@ -80,10 +81,10 @@ def groups(
 
 
 def open_letters(conn: psycopg.Connection, filters: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Those of jobs, oldest first."""
+    """Their ids, oldest first."""
     where = _where({**filters, "status": "open"})
     statement = (
-        f"select d.id, d.job_id from queue.dead_letter_queue d where {where} and d.job_id is not null"  # noqa: S608
+        f"select d.id from queue.dead_letter_queue d where {where}"  # noqa: S608 - of constants
         " order by d.died_at, d.id limit %(limit)s"
     )
     return rows(conn, statement, {**filters, "limit": limit})
@@ -95,4 +96,6 @@ def _where(filters: Mapping[str, Any]) -> str:
         found.append(_STATES[status])
     if (reviewed := filters.get("reviewed")) is not None:
         found.append(_REVIEWED[reviewed])
+    if (foreign := filters.get("foreign")) is not None:
+        found.append(_FOREIGN[foreign])
     return " and ".join(found) or "true"

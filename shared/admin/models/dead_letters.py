@@ -1,4 +1,4 @@
-"""Dead letters: lists, groups, review, redrive."""
+"""Dead letters: lists, groups, review, redrive, discard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from shared.admin.models.base import ListQuery, LongText, Model, Moment, Page, ShortText
 
-MOST_REDRIVEN = 500
+MOST_ORDERED = 500
 LetterState = Literal["open", "redriven", "discarded"]
 
 
@@ -23,11 +23,13 @@ class DeadLettersQuery(ListQuery):
     error_class: ShortText | None = None
     from_: Moment | None = Field(None, alias="from", description="only those that died at this time or later")
     to: Moment | None = Field(None, description="only those that died before this time")
-    pattern: LongText | None = Field(None, description="of a group: the error's text, its numbers and ids replaced")
+    pattern: LongText | None = Field(None, description="of a group: what its errors have in common")
+    foreign: bool | None = Field(None, description="only messages that are no jobs, or only jobs")
 
 
 class DeadLetter(Model):
-    """A job, or a message that is none (`body`), that ended dead."""
+    """A job that ended dead, or a message that is no job of ours (no `jobId`): its `body` as it came, and as `text`
+    where it can be read, of both the beginning."""
 
     id: UUID
     job_id: UUID | None
@@ -36,6 +38,7 @@ class DeadLetter(Model):
     error_class: str
     error_message: str
     body: str | None
+    text: str | None
     died_at: datetime
     reviewed_at: datetime | None
     reviewed_by: str | None
@@ -59,9 +62,12 @@ class GroupsQuery(Model):
 
 
 class DeadLetterGroup(Model):
-    """Open dead letters of one queue with the same error; `pattern` finds them in the list and for a redrive."""
+    """Open dead letters of one queue with the same error: its class, and `pattern`, what the texts have in common (of
+    Graph's answers the status and the operation). With `foreign` (messages that are no jobs) these find them in the
+    list, and for an order."""
 
     queue: str
+    foreign: bool
     error_class: str
     pattern: str
     count: int
@@ -86,35 +92,59 @@ class Review(Model):
     note: LongText
 
 
-class RedriveFilter(Model):
+class LettersFilter(Model):
     """Open dead letters that fit all that is given."""
 
     queue: ShortText | None = None
     error_class: ShortText | None = None
     pattern: LongText | None = None
     reviewed: bool | None = None
+    foreign: bool | None = None
     died_after: Moment | None = None
     died_before: Moment | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> RedriveFilter:
+    def _something(self) -> LettersFilter:
         if not self.model_fields_set:
             raise ValueError("name at least one field")
         return self
 
 
-class RedriveOrder(Model):
-    """By `ids` of dead letters, or by `filter` (oldest first). `ratePerSecond` spreads them over time."""
+class LettersOrder(Model):
+    """By `ids` of dead letters, or by `filter` (oldest first)."""
 
-    ids: Annotated[list[UUID], Field(min_length=1, max_length=MOST_REDRIVEN)] | None = None
-    filter: RedriveFilter | None = None
-    rate_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
-    limit: int = Field(100, ge=1, le=MOST_REDRIVEN, description="so many of the filter's at most")
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MOST_ORDERED)] | None = None
+    filter: LettersFilter | None = None
+    limit: int = Field(100, ge=1, le=MOST_ORDERED, description="so many of the filter's at most")
 
     @model_validator(mode="after")
-    def _one_way(self) -> RedriveOrder:
+    def _one_way(self) -> LettersOrder:
         if (self.ids is None) == (self.filter is None):
             raise ValueError("give ids or filter, one of the two")
+        return self
+
+
+class RedriveOrder(LettersOrder):
+    """By `ids` of dead letters, or by `filter` (oldest first), those of jobs. `ratePerSecond` spreads them over time."""
+
+    rate_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
+
+
+class DiscardOrder(LettersOrder):
+    """By `ids` of dead letters, or by `filter` (oldest first). `note` says why, at each of them."""
+
+    note: LongText
+
+
+class ReviewOrder(LettersOrder):
+    """By `ids` of dead letters, or by `filter` (oldest first) those that nobody has reviewed."""
+
+    note: LongText
+
+    @model_validator(mode="after")
+    def _unreviewed(self) -> ReviewOrder:
+        if self.filter is not None and self.filter.reviewed:
+            raise ValueError("filter.reviewed: a filter takes those that nobody has reviewed; name others by ids")
         return self
 
 
@@ -136,5 +166,21 @@ class Redriven(Model):
     """`more`: the filter fits others; order it again."""
 
     redriven: list[RedrivenLetter]
+    skipped: list[SkippedLetter]
+    more: bool
+
+
+class Discarded(Model):
+    """`more`: the filter fits others; order it again."""
+
+    discarded: list[UUID]
+    skipped: list[SkippedLetter]
+    more: bool
+
+
+class Reviewed(Model):
+    """`more`: the filter fits others; order it again."""
+
+    reviewed: list[UUID]
     skipped: list[SkippedLetter]
     more: bool

@@ -125,6 +125,7 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
     "open dead letters of an error": letters(
         status="open", queue=QUEUE, error_class="network", pattern="chat # is gone"
     ),
+    "open messages that are no jobs": letters(status="open", foreign=True),
     "open dead letters that nobody has reviewed": letters(status="open", reviewed=False),
     "discarded dead letters": letters(status="discarded"),
     "reviewed dead letters": letters(reviewed=True),

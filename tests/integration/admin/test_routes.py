@@ -150,9 +150,39 @@ def test_dead_letters_are_grouped_reviewed_redriven_and_discarded(api: Api) -> N
     assert api.get("dead-letter", {"status": "open"})["items"] == []
     bootstrap.store().bury(QUEUE, "<xml>", "it is no JSON", "m1")
     [message] = api.get("dead-letter", {"status": "open"})["items"]
-    assert (message["jobId"], message["body"]) == (None, "<xml>")
+    assert (message["jobId"], message["body"], message["text"]) == (None, "<xml>", "<xml>")
     assert api.ask("POST", "dead-letter/redrive", {"ids": [message["id"]]})[1]["skipped"]
     assert api.ask("POST", "dead-letter/{id}/discard", id=message["id"])[1]["discardedBy"] == "key 1"
+
+
+def test_many_dead_letters_are_reviewed_and_discarded_with_a_note_that_is_in_the_audit_log(api: Api) -> None:
+    for _ in range(4):
+        api.enqueue()
+    for number in range(4):
+        die(f"chat {number} is gone")
+    bootstrap.store().bury(QUEUE, "eyJoZWxsbyI6ICJ3w7ZybGQifQ==", "chat 9 is gone", "m1")
+    letters = {one["foreign"]: one for one in api.get("dead-letter/groups")["groups"]}
+    group, message = letters[False], letters[True]
+    assert [one["count"] for one in (group, message)] == [4, 1] and group["pattern"] == message["pattern"]
+    chosen = {name: group[name] for name in ("queue", "errorClass", "pattern", "foreign")}
+    for path in ("dead-letter/discard", "dead-letter/review"):
+        status, answer = api.ask("POST", path, {"filter": chosen})
+        assert (status, [one["field"] for one in answer["errors"]]) == (422, ["note"])
+    order = {"filter": chosen, "note": "the chats were closed", "limit": 3}
+    assert [len(api.ask("POST", "dead-letter/review", order)[1]["reviewed"]) for _ in range(3)] == [3, 1, 0]
+    found = {"filter": chosen | {"reviewed": True}, "note": "x"}
+    assert api.ask("POST", "dead-letter/review", found)[0] == 422
+    status, answer = api.ask("POST", "dead-letter/discard", order)
+    assert (status, len(answer["discarded"]), answer["more"]) == (200, 3, True)
+    [last] = api.get("dead-letter", {"status": "open", "foreign": "false"})["items"]
+    ids = {"ids": [last["id"], answer["discarded"][0], str(uuid4())], "note": "late"}
+    status, answer = api.ask("POST", "dead-letter/discard", ids)
+    assert (answer["discarded"], len(answer["skipped"]), answer["more"]) == ([last["id"]], 2, False)
+    rows = api.get("audit", {"target": f"dead-letter:{last['id']}"})["items"]
+    assert [row["action"] for row in rows] == ["dead_letter.discard", "dead_letter.review", "dead_letter.review"]
+    assert rows[1]["before"]["note"] == "the chats were closed" and rows[1]["after"]["note"] == "late"
+    [kept] = api.get("dead-letter", {"status": "open"})["items"]
+    assert (kept["jobId"], kept["text"]) == (None, '{"hello": "wörld"}')
 
 
 def test_schedules_are_made_changed_run_and_deleted(api: Api) -> None:

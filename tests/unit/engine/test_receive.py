@@ -10,7 +10,14 @@ import pytest
 
 from shared.engine.errors import StoreUnavailableError, TransportUnavailableError, UnreadableMessageError
 from shared.engine.job import JobState
-from shared.engine.messages import MOST_JOBS_PER_WAKE_UP, decode_body, read_wake_up, wake_up_body
+from shared.engine.messages import (
+    LONGEST_READABLE,
+    MOST_JOBS_PER_WAKE_UP,
+    decode_body,
+    read_wake_up,
+    readable_body,
+    wake_up_body,
+)
 from tests.unit.engine.bench import QUEUE, Bench
 
 
@@ -222,3 +229,23 @@ def test_poisoned_notifications_are_tried_once_more_and_then_buried(bench: Bench
 def test_a_wake_up_is_bounded(bench: Bench) -> None:
     wake_up = read_wake_up(decode_body(b'{"wake": "alerts", "jobs": 999999999}'))
     assert wake_up is not None and wake_up.jobs == MOST_JOBS_PER_WAKE_UP
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("not json", "not json"),
+        ("eyJoZWxsbyI6ICJ3w7ZybGQifQ==", '{"hello": "wörld"}'),
+        ("AAECAw==", "AAECAw=="),
+        ("test", "test"),
+        ("<b>\x1b[31m\u202e\x00", "<b>�[31m��"),
+        ("x" * (LONGEST_READABLE + 1), "x" * LONGEST_READABLE + " …"),
+    ],
+)
+def test_a_strangers_message_is_shown_decoded_and_tame(body: str, text: str) -> None:
+    assert readable_body(body) == text
+
+
+def test_a_strangers_token_is_hidden_though_it_came_encoded() -> None:
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl"
+    assert token not in readable_body(base64.b64encode(f"key={token}".encode()).decode())
