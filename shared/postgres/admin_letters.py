@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
 
 from shared.admin.cursor import Place
+from shared.engine.job import JobState
 from shared.postgres.admin_jobs import END
 from shared.postgres.admin_lists import rows
 
+_STATE: LiteralString = (
+    "case when d.redriven_at is not null then 'redriven' when d.discarded_at is not null then 'discarded'"
+    " else 'open' end as state"
+)
 COLUMNS: LiteralString = (
-    "d.id, d.job_id, d.queue, case when d.redriven_at is not null then 'redriven' when d.discarded_at is not null then"
-    " 'discarded' else 'open' end as state, d.error_class, d.error_message, d.body, d.died_at, d.reviewed_at,"
+    f"d.id, d.job_id, d.queue, {_STATE}, d.error_class, d.error_message, d.body, d.died_at, d.reviewed_at,"
     " d.reviewed_by, d.review_note, d.redriven_at, d.redriven_by, d.redriven_job_id, d.discarded_at, d.discarded_by"
 )
 OPEN: LiteralString = "d.redriven_at is null and d.discarded_at is null"
@@ -69,6 +73,14 @@ def letter(conn: psycopg.Connection, letter_id: UUID, *, lock: bool = False) -> 
     statement = f"select {COLUMNS} from queue.dead_letter_queue d where d.id = %(id)s or d.job_id = %(id)s"  # noqa: S608
     found = rows(conn, statement + (" for update" if lock else ""), {"id": letter_id})
     return found[0] if found else None
+
+
+def with_letters(conn: psycopg.Connection, jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of jobs, each with the state of its dead letter as `dead_letter`."""
+    dead = [job["id"] for job in jobs if job["state"] == JobState.DEAD]
+    statement = f"select d.job_id, {_STATE} from queue.dead_letter_queue d where d.job_id = any(%(dead)s)"  # noqa: S608
+    states = {row["job_id"]: row["state"] for row in rows(conn, statement, {"dead": dead})} if dead else {}
+    return [{**job, "dead_letter": states.get(job["id"])} for job in jobs]
 
 
 def groups(

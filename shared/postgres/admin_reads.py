@@ -23,7 +23,7 @@ class PostgresReads:
 
     def jobs(self, jobs: JobFilter, after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:
-            return [*admin_jobs.list_jobs(conn, jobs, after, limit)]
+            return admin_letters.with_letters(conn, admin_jobs.list_jobs(conn, jobs, after, limit))
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         with self._database.connection() as conn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -38,6 +38,7 @@ def _this_age(moment: datetime) -> datetime:
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000), AfterValidator(_storable)]
 Moment = Annotated[AwareDatetime, AfterValidator(_this_age)]
+LetterState = Literal["open", "redriven", "discarded"]
 Priority = Annotated[int, Field(ge=1, le=10, description="1 (first) to 10 (last)")]
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from shared.admin.models.base import ListQuery, LongText, Model, Moment, Page, ShortText
+from shared.admin.models.base import LetterState, ListQuery, LongText, Model, Moment, Page, ShortText
 
 MOST_ORDERED = 500
-LetterState = Literal["open", "redriven", "discarded"]
 
 
 class DeadLettersQuery(ListQuery):
@@ -125,7 +124,7 @@ class LettersOrder(Model):
 
 
 class RedriveOrder(LettersOrder):
-    """By `ids` of dead letters, or by `filter` (oldest first), those of jobs. `ratePerSecond` spreads them over time."""
+    """By `ids` of dead letters, or by `filter` (oldest first) those of jobs. `ratePerSecond` spreads them over time."""
 
     rate_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, RootModel, model_validator
 
-from shared.admin.models.base import ListQuery, Model, Moment, Page, Priority, ShortText
+from shared.admin.models.base import LetterState, ListQuery, Model, Moment, Page, Priority, ShortText
 from shared.engine.job import Cancellation, ErrorClass, JobState
 
 #: What a search takes; shared/postgres/admin_search.py finds it.
@@ -39,11 +39,13 @@ class JobsQuery(FailedQuery):
 
 
 class JobSummary(Model):
-    """A job in a list. `at` is when it ended, or was enqueued when it has not: lists are ordered by it."""
+    """A job in a list. `at` is when it ended, or was enqueued when it has not: lists are ordered by it. `deadLetter` is
+    what became of a dead one's dead letter."""
 
     id: UUID
     queue: str
     state: JobState
+    dead_letter: LetterState | None
     priority: int
     attempt: int
     at: datetime

@@ -148,6 +148,9 @@ def test_dead_letters_are_grouped_reviewed_redriven_and_discarded(api: Api) -> N
     assert api.ask("POST", "dead-letter/{id}/discard", id=letter["id"])[1]["state"] == "discarded"
     assert api.ask("POST", "dead-letter/{id}/discard", id=letter["id"])[0] == 409
     assert api.get("dead-letter", {"status": "open"})["items"] == []
+    ended = api.get("{queue}/jobs", {"status": "dead"}, queue=QUEUE)["items"]
+    assert {one["id"]: one["deadLetter"] for one in ended}[str(other)] == "discarded"
+    assert [one["deadLetter"] for one in ended].count("redriven") == 3
     bootstrap.store().bury(QUEUE, "<xml>", "it is no JSON", "m1")
     [message] = api.get("dead-letter", {"status": "open"})["items"]
     assert (message["jobId"], message["body"], message["text"]) == (None, "<xml>", "<xml>")
