@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from local.q import (
     alerts,
@@ -94,10 +94,10 @@ def main(
     except CommandError as error:
         note("\n".join(f"{name}: {line}" if not at else f"  {line}" for at, line in enumerate(error.lines())))
         return int(error.code)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        note(f"{name}: {error.format_message()}\nSee {name} --help.")
         return int(Exit.USAGE)
-    except click.exceptions.Abort:
+    except typer.Abort:
         note("Nothing was done.")
         return int(Exit.ATTENTION)
     except KeyboardInterrupt:

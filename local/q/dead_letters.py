@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from local.q.client import Json
+from local.q.client import Client, Json
 from local.q.errors import usage
 from local.q.jobs import show_end
 from local.q.output import ago, say, show_json, show_table
-from local.q.session import AsJson, Cursor, Limit, client_of, confirm
+from local.q.session import AsJson, Cursor, Limit, client_of, confirm, confirm_count
 
-MOST_REDRIVEN = 500
+MOST_ORDERED = 500
+MOST_ROWS = 200
 Letter = Annotated[str, typer.Argument(help="The id of a dead letter or of its job.")]
 OfQueue = Annotated[str | None, typer.Option("--queue", help="Only those of this queue.")]
 OfClass = Annotated[str | None, typer.Option("--error-class", help="Only those of this class, e.g. auth.")]
@@ -22,6 +23,11 @@ OfPattern = Annotated[
 Reviewed = Annotated[
     bool | None, typer.Option("--reviewed/--unreviewed", help="Only those that somebody has, or has not, reviewed.")
 ]
+One = Annotated[str | None, typer.Argument(help="One: its id or its job's. Several: the options below.")]
+DiedAfter = Annotated[str | None, typer.Option(metavar="TIME", help="As 2026-12-01T08:00:00Z.")]
+DiedBefore = Annotated[str | None, typer.Option(metavar="TIME")]
+Most = Annotated[int, typer.Option(min=1, max=MOST_ORDERED, help="So many at most, oldest first.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def dead(
@@ -57,17 +63,23 @@ def _show_groups(found: Json) -> None:
             one["count"],
             one["unreviewed"],
             one["queue"],
-            one["errorClass"],
+            "not ours" if one["foreign"] else one["errorClass"],
             ago(one["lastAt"]),
             one["exampleId"],
-            one["pattern"],
+            _error(one),
         ]
         for one in found["groups"]
     ]
-    show_table(["letters", "unreviewed", "queue", "class", "last", "example", "pattern"], rows)
+    show_table(["letters", "unreviewed", "queue", "class", "last", "example", "pattern, and the example's error"], rows)
     if not found["complete"]:
         say(f"Only the newest {found['counted']:,} are in these groups.")
     say("\nLook at one: ./dev q show EXAMPLE   Run a group again: ./dev q redrive --queue … --pattern …")
+    say("What a redrive cannot help (validation, what is not ours): ./dev q discard --queue … --pattern … --note …")
+
+
+def _error(group: Json) -> str:
+    pattern, example = group["pattern"], group["exampleMessage"]
+    return str(pattern) if pattern == example else f"{pattern}  (“{example[:200]}”)"
 
 
 def _show_letters(page: Json) -> None:
@@ -81,31 +93,28 @@ def _show_letters(page: Json) -> None:
 
 def redrive(
     context: typer.Context,
-    letter: Annotated[str | None, typer.Argument(help="One: its id or its job's. Several: the options below.")] = None,
+    letter: One = None,
     queue: OfQueue = None,
     error_class: OfClass = None,
     pattern: OfPattern = None,
     reviewed: Reviewed = None,
-    died_after: Annotated[str | None, typer.Option(metavar="TIME", help="As 2026-12-01T08:00:00Z.")] = None,
-    died_before: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST_REDRIVEN, help="So many at most, oldest first.")] = 100,
+    died_after: DiedAfter = None,
+    died_before: DiedBefore = None,
+    limit: Most = 100,
     rate: Annotated[
         float | None, typer.Option(metavar="PER SECOND", help="So many a second, one after the other.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: AsJson = False,
 ) -> None:
     """Run one dead job again, or all that fit; asks then."""
     client = client_of(context)
     chosen = _filter(queue, error_class, pattern, reviewed) | {"diedAfter": died_after, "diedBefore": died_before}
-    fitting = {name: value for name, value in chosen.items() if value is not None}
-    if (letter is None) == (not fitting):
-        raise usage("name one dead letter, or say which ones by --queue, --error-class, --pattern, --reviewed or times")
+    fitting = _fitting(letter, chosen)
     if letter is not None:
         order: Json = {"ids": [client.call("showDeadLetter", id=letter)["id"]]}
     else:
-        spelled = ", ".join(f"{name} {value}" for name, value in fitting.items())
-        confirm(f"Run up to {limit} dead jobs again ({spelled})?", yes)
+        confirm(f"Run up to {limit} dead jobs again ({_spelled(fitting)})?", yes)
         order = {"filter": fitting, "limit": limit}
     if rate is not None:
         order["ratePerSecond"] = rate
@@ -137,16 +146,76 @@ def review(
 
 def discard(
     context: typer.Context,
-    letter: Letter,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    letter: One = None,
+    queue: OfQueue = None,
+    error_class: OfClass = None,
+    pattern: OfPattern = None,
+    reviewed: Reviewed = None,
+    foreign: Annotated[
+        bool | None, typer.Option("--foreign/--jobs", help="Only messages that are no jobs of ours, or only jobs.")
+    ] = None,
+    died_after: DiedAfter = None,
+    died_before: DiedBefore = None,
+    limit: Most = 100,
+    note: Annotated[str | None, typer.Option(help="Why; several need it.")] = None,
+    yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Give a dead letter up for good; asks."""
+    """Give up one dead letter for good, or all that fit; asks."""
     client = client_of(context)
-    found = client.call("showDeadLetter", id=letter)
-    confirm(f"Give up {found['queue']} {found['errorClass']}: {found['errorMessage'][:100]}?", yes)
-    done = client.call("discardDeadLetter", id=letter)
-    show_json(done) if json else say(f"{done['id']} is given up.")
+    times = {"diedAfter": died_after, "diedBefore": died_before}
+    fitting = _fitting(letter, _filter(queue, error_class, pattern, reviewed) | times | {"foreign": foreign})
+    if letter is not None:
+        found = client.call("showDeadLetter", id=letter)
+        confirm(f"Give up {found['queue']} {found['errorClass']}: {found['errorMessage'][:100]}?", yes)
+        if note is None:
+            done = client.call("discardDeadLetter", id=letter)
+            show_json(done) if json else say(f"{done['id']} is given up.")
+            return
+        order: Json = {"ids": [found["id"]]}
+    else:
+        if note is None:
+            raise usage("--note: say why these are given up; it is kept at each of them")
+        count = _count(client, fitting, limit)
+        if count == 0:
+            say("No open dead letter fits.")
+            return
+        confirm_count(f"Give up {count} dead letters for good ({_spelled(fitting)})?", count, yes)
+        order = {"filter": fitting, "limit": count}  # oldest first: what dies meanwhile is not among them
+    done = client.call("discardDeadLetters", body=order | {"note": note})
+    show_json(done) if json else _show_discarded(done)
+
+
+def _count(client: Client, fitting: Json, limit: int) -> int:
+    """How many open ones fit, up to the limit."""
+    count, cursor = 0, None
+    while count < limit:
+        query = fitting | {"status": "open", "cursor": cursor, "limit": min(MOST_ROWS, limit - count)}
+        page = client.call("listDeadLetters", query=query)
+        count, cursor = count + len(page["items"]), page["next"]
+        if cursor is None:
+            break
+    return count
+
+
+def _show_discarded(done: Json) -> None:
+    say(f"{len(done['discarded'])} are given up.")
+    for one in done["skipped"]:
+        say(f"{one['id']}  left as it is: {one['reason']}", "yellow")
+    if done["more"]:
+        say("More of them fit: run it again.")
+
+
+def _fitting(letter: str | None, chosen: Json) -> Json:
+    """What of the options is given. Raises CommandError unless there is either that or one dead letter."""
+    fitting = {name: value for name, value in chosen.items() if value is not None}
+    if (letter is None) == (not fitting):
+        raise usage("name one dead letter, or say which ones by --queue, --error-class, --pattern, --reviewed or times")
+    return fitting
+
+
+def _spelled(fitting: Json) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fitting.items())
 
 
 def _filter(queue: str | None, error_class: str | None, pattern: str | None, reviewed: bool | None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from local.q.attempts import show_attempts, show_timeline
 from local.q.client import Client, Json
 from local.q.errors import CommandError, Exit
-from local.q.output import ago, moment, say, seconds_between, show_fields, show_json, show_table, span
+from local.q.output import ago, moment, say, show_fields, show_json, show_table
 from local.q.remedies import what_now
 from local.q.session import AsJson, client_of
 
@@ -68,7 +69,7 @@ def show_page(page: Json, *, with_queue: bool = False) -> None:
         [
             one["id"],
             *([one["queue"]] if with_queue else []),
-            one["state"],
+            _state(one),
             one["attempt"],
             ago(one["at"]),
             one["correlationId"] or one["idempotencyKey"],
@@ -76,7 +77,7 @@ def show_page(page: Json, *, with_queue: bool = False) -> None:
         ]
         for one in page["items"]
     ]
-    styles = [{"dead": "red", "active": "cyan"}.get(one["state"], "") for one in page["items"]]
+    styles = [{"dead": "red", "active": "cyan"}.get(_state(one), "") for one in page["items"]]
     columns = ["job", *(["queue"] if with_queue else []), "state", "tries", "when", "correlation", "error"]
     show_table(columns, rows, styles=styles)
     show_end(page, "jobs")
@@ -87,6 +88,11 @@ def show_end(page: Json, what: str) -> None:
         say(f"There are no {what}.")
     if page["next"]:
         say(f"\nMore: --cursor {page['next']}")
+
+
+def _state(one: Json) -> str:
+    """A dead one whose dead letter somebody has dealt with needs nobody any more."""
+    return str(one["state"]) if one["deadLetter"] in (None, "open") else f"{one['state']}, {one['deadLetter']}"
 
 
 def _why(one: Json) -> str:
@@ -122,15 +128,13 @@ def _show(job: Json, queue: Json | None) -> None:
             say(_pretty(job[name]))
     if job["attempts"]:
         _section("Attempts")
-        for one in job["attempts"]:
-            _show_attempt(one)
+        show_attempts(job["attempts"])
     if job["deliveryFailures"]:
         _section("Not delivered to")
         rows = [[one["recipient"], one["status"], one["diagnostic"]] for one in job["deliveryFailures"]]
         show_table(["recipient", "status", "why"], rows)
     _section("Timeline")
-    rows = [[moment(one["at"]), one["event"], one["by"], one["text"]] for one in job["timeline"]]
-    show_table(["at", "what", "by", ""], rows)
+    show_timeline(job["timeline"])
     if job["related"]:
         _section("Related jobs")
         rows = [[one["relation"], one["id"], one["state"] or "no longer kept", one["queue"]] for one in job["related"]]
@@ -145,47 +149,21 @@ def _show_message(letter: Json) -> None:
     say(_why(letter), "red")
     say()
     show_fields([
-        ("came", moment(letter["diedAt"])),
         ("state", letter["state"]),
         ("reviewed by", letter["reviewedBy"]),
         ("review", letter["reviewNote"]),
     ])  # fmt: skip
     _section("Message")
-    say(letter["body"] or "")
+    say(letter["text"] or "")
     _section("What to do now")
-    say("It cannot be run: see who sends such messages, have the right one sent again.")
-    say(f"Then: ./dev q discard {letter['id']}")
+    came = f"it came at {moment(letter['diedAt'])} into storage queue {letter['queue']}"
+    say(f"This is not one of our messages: {came}. Find its sender; there is nothing to redrive.")
+    if letter["state"] == "open":
+        say(f"Then: ./dev q discard {letter['id']}")
 
 
 def _section(title: str) -> None:
     say(f"\n{title}", "bold")
-
-
-def _show_attempt(one: Json) -> None:
-    took = span(seconds_between(one["startedAt"], one["finishedAt"]))
-    say(f"{one['number']}  {moment(one['startedAt'])}  {one['outcome']} after {took}  {one['worker']}")
-    if one["errorClass"]:
-        say(f"   {one['errorClass']}: {one['message']}", "red")
-    details = dict(one["details"])
-    calls = [*details.pop("graph_calls", []), *([details.pop("failed_call")] if "failed_call" in details else [])]
-    for call in {json_text.dumps(call, sort_keys=True): call for call in calls}.values():
-        say(f"   {_call(call)}")
-    if details:
-        say("   " + ", ".join(f"{name} {_short(value)}" for name, value in details.items()))
-
-
-def _call(call: Any) -> str:
-    """A request to Graph, with the ids that Microsoft's support asks for."""
-    if not isinstance(call, dict):
-        return _short(call)
-    ids = [f"{name.replace('_', '-')} {call[name]}" for name in ("request_id", "client_request_id") if call.get(name)]
-    return "  ".join(
-        [str(call.get("method", "")), str(call.get("path", "")), str(call.get("status") or "no answer"), *ids]
-    )
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)
 
 
 def _pretty(value: Any) -> str:

@@ -49,9 +49,25 @@ def client_of(context: typer.Context) -> Client:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask, unless told not to. Raises click's Abort for a no, CommandError where nobody can be asked."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
+    """Ask, unless told not to. Raises typer's Abort for a no, CommandError where nobody can be asked."""
+    if not yes:
+        _check_asked()
+        typer.confirm(question, abort=True, err=True)
+
+
+def confirm_count(question: str, count: int, yes: bool) -> None:
+    """Ask for the number of what is lost, unless told not to. Raises as `confirm`."""
+    if not yes:
+        _check_asked()
+        if typer.prompt(f"{question} Type {count} to confirm", err=True).strip() != str(count):
+            raise typer.Abort
+
+
+def _check_asked() -> None:
+    if not is_asked():
         raise usage("nobody can be asked here.", hint="Add --yes to do it without a question.")
-    typer.confirm(question, abort=True, err=True)
+
+
+def is_asked() -> bool:
+    """Whether somebody sits at the terminal."""
+    return sys.stdin.isatty()

@@ -131,10 +131,38 @@ def test_cli_looks_after_dead_letters(system: System, cli: Cli, monkeypatch: pyt
     assert code == Exit.USAGE and "--yes" in errors
     fitting = ("redrive", "--queue", QUEUE, "--error-class", "validation", "--died-before", "2026-01-01T00:00:00Z")
     assert cli.json(*fitting, "--yes") == {"redriven": [], "skipped": [], "more": False}
-    assert cli.json("discard", str(jobs[2]), "--yes")["state"] == "discarded"
+    of_group = ("discard", "--queue", QUEUE, "--pattern", group["pattern"])
+    code, _, errors = cli.run(*of_group, "--yes")
+    assert code == Exit.USAGE and "--note" in errors
+    code, _, errors = cli.run(*of_group, "--note", "no such chat")
+    assert code == Exit.USAGE and "--yes" in errors
+    code, _, errors = cli.run("discard")
+    assert code == Exit.USAGE and "--queue" in errors
+    assert "No open dead letter fits." in cli.text(*of_group, "--note", "x", "--died-before", "2026-01-01T00:00:00Z")
+    assert cli.json("discard", str(jobs[2]), "--note", "no such chat", "--yes")["discarded"] == [letters[str(jobs[2])]]
     code, _, errors = cli.run("discard", str(jobs[2]), "--yes")
     assert code == Exit.REFUSED and "discarded already" in errors
     assert "it was given up" in cli.text("show", str(jobs[2]))
+    [line] = [line for line in cli.text("list", QUEUE, "--status", "dead").splitlines() if str(jobs[2]) in line]
+    assert "dead, discarded" in line
+
+
+def test_cli_gives_up_what_is_not_ours_after_its_number_is_typed(
+    system: System, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, body in enumerate(("eyJoZWxsbyI6ICJ3b3JsZCJ9", "not json")):
+        system.sql("select queue.bury('sync', %s, 'it is no job', %s)", body, f"{system.tag}-{number}")
+    [letter] = [one["id"] for one in cli.json("dead", "--each", "--queue", "sync")["items"] if one["text"][0] == "{"]
+    text = cli.text("show", letter)
+    assert '{"hello": "world"}' in text and "This is not one of our messages" in text and "storage queue sync" in text
+    assert "not ours" in cli.text("dead", "--queue", "sync")
+    order = ("discard", "--queue", "sync", "--foreign", "--note", "not for us")
+    monkeypatch.setattr("local.q.session.is_asked", lambda: True)
+    for typed, code in (("3", Exit.ATTENTION), ("2", Exit.DONE)):
+        monkeypatch.setattr("typer.prompt", lambda *_, typed=typed, **__: typed)
+        assert cli.run(*order)[0] == code, typed
+    assert cli.json("show", letter)["reviewNote"] == "not for us"
+    assert cli.json("dead", "--queue", "sync")["groups"] == []
 
 
 def test_cli_operates_a_queue(system: System, cli: Cli) -> None:

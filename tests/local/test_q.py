@@ -16,6 +16,8 @@ from rich.cells import cell_len
 
 from local.q import doctor, output
 from local.q.alerts import LOOKS
+from local.q.app import main
+from local.q.attempts import folded, show_attempts
 from local.q.client import OPERATIONS, refusal
 from local.q.enqueue import read_payload
 from local.q.errors import CommandError, Exit
@@ -77,6 +79,13 @@ def test_cli_key_that_no_header_can_carry_is_not_repeated(monkeypatch: pytest.Mo
     with pytest.raises(CommandError) as caught:
         find_target("https://app.example", None, False, dict)
     assert KEY in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_cli_usage_error_is_a_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["lisst"], ["list", "--limit", "many"], ["show"]):
+        assert main(wrong, dict, "./dev q") == Exit.USAGE
+        errors = capsys.readouterr().err
+        assert errors.startswith("./dev q: ") and "Traceback" not in errors, wrong
 
 
 def test_cli_uses_operations_that_exist() -> None:
@@ -179,6 +188,37 @@ def test_cli_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_cli_shows_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     output.say("\x1b]0;owned\x07[red]x[/red]\x9b2J\u202e")
     assert capsys.readouterr().out == "�]0;owned�[red]x[/red]�2J�\n"
+
+
+def _attempt(number: int, message: str) -> dict[str, Any]:
+    call = {"method": "POST", "path": "/chats/{id}/messages", "status": 503, "request_id": f"r{number}"}
+    times = {"startedAt": f"2026-11-25T14:00:0{number}Z", "finishedAt": f"2026-11-25T14:00:0{number}Z", "worker": "w"}
+    details = {"graph_calls": [call], "failed_call": call}
+    head = {"number": number, "outcome": "retry", "errorClass": "network", "message": message, "details": details}
+    return head | times
+
+
+def test_cli_attempts_are_newest_first_and_the_same_error_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_attempts([*(_attempt(number, "503") for number in range(1, 5)), _attempt(5, "404"), _attempt(6, "404")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[0] for line in lines if not line.startswith(" ")] == ["6", "4"]
+    assert "   POST  /chats/{id}/messages  503  request-id r6" in lines and len(lines) == 8
+    assert "The same at attempt 5," in lines[3] and "The same at attempts 1 to 3," in lines[7]
+
+
+def test_cli_timeline_says_the_ends_of_attempts_once() -> None:
+    def ends(number: int, how: str) -> list[dict[str, Any]]:
+        about = {"at": f"2026-11-25T14:00:0{number}Z", "by": "w"}
+        start = about | {"event": "started", "text": f"attempt {number}"}
+        return [start, about | {"event": "attempt", "text": f"attempt {number} {how}"}]
+
+    running = {"at": "2026-11-25T14:00:09Z", "event": "started", "text": "attempt 5", "by": "w"}
+    timeline = [one for number in (1, 2, 3) for one in ends(number, "retry: network")] + ends(4, "dead: auth")
+    assert [one["text"] for one in folded([*timeline, running])] == [
+        "attempts 1 to 3 retry: network",
+        "attempt 4 dead: auth",
+        "attempt 5",
+    ]
 
 
 def test_cli_payload_fields_are_text_or_json() -> None:
