@@ -35,9 +35,7 @@ def discard(call: Call) -> Discarded:
 
     def order(letter_id: UUID, order: Order) -> UUID:
         letter = locked(order, letter_id)
-        check_open(letter)
-        note(order, letter, call.who.name, call.body.note)
-        give_up(order, letter, call.who.name)
+        give_up(order, letter, call.who.name, call.body.note)
         return UUID(str(letter["id"]))
 
     done, skipped, more = _each(call, {}, order)

@@ -54,14 +54,18 @@ def note(order: Order, letter: Row, by: str, text: str) -> None:
     order.record("dead_letter.review", target(letter["id"]), before, {"reviewedBy": by, "note": text})
 
 
-def give_up(order: Order, letter: Row, by: str) -> None:
-    """Raises RefusalError (409) for one that has ended already."""
+def give_up(order: Order, letter: Row, by: str, why: str | None = None) -> None:
+    """With a note why, where one is given. Raises RefusalError (409) for one that has ended already."""
     check_open(letter)
+    before, after = {"state": "open"}, {"state": "discarded"}
+    if why is not None:
+        order.review(letter["id"], by, why)
+        before, after = before | {"note": letter["review_note"]}, after | {"note": why}
     if letter["job_id"] is None:
         order.discard_message(letter["id"], by)
     else:
         order.control.discard(letter["job_id"], by)
-    order.record("dead_letter.discard", target(letter["id"]), {"state": "open"}, {"state": "discarded"})
+    order.record("dead_letter.discard", target(letter["id"]), before, after)
 
 
 def check_open(letter: Row) -> None:

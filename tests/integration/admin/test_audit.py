@@ -40,7 +40,7 @@ def die(api: Api) -> str:
 def test_audit_has_exactly_one_row_for_each_change_of_every_route(api: Api, sql: psycopg.Connection) -> None:
     """Each route that changes something is asked once, in its good case."""
     jobs = [api.enqueue(delaySeconds=3600) for _ in range(3)]
-    letters = [die(api) for _ in range(3)]
+    letters = [die(api) for _ in range(4)]
     [alert] = sql.execute(
         "insert into queue.queue_alerts (alert_key, level, title) values ('a', 'warning', 'A') returning id"
     ).fetchone() or [None]
@@ -56,6 +56,8 @@ def test_audit_has_exactly_one_row_for_each_change_of_every_route(api: Api, sql:
         "resetLimits": ("queue.limits", {"queue": QUEUE}),
         "reviewDeadLetter": ("dead_letter.review", {"body": {"note": "n"}, "id": letters[0]}),
         "redriveDeadLetters": ("dead_letter.redrive", {"body": {"ids": [letters[1]]}}),
+        "reviewDeadLetters": ("dead_letter.review", {"body": {"ids": [letters[3]], "note": "n"}}),
+        "discardDeadLetters": ("dead_letter.discard", {"body": {"ids": [letters[3]], "note": "n"}}),
         "discardDeadLetter": ("dead_letter.discard", {"id": letters[2]}),
         "createSchedule": ("schedule.create", {"body": schedule}),
         "changeSchedule": ("schedule.change", {"body": {"paused": True}, "name": "daily"}),
