@@ -14,6 +14,8 @@ from local.q.session import AsJson, Cursor, Limit, client_of, confirm, confirm_c
 
 MOST_ORDERED = 500
 MOST_ROWS = 200
+#: How the list names what orders name otherwise.
+LISTED = {"diedAfter": "from", "diedBefore": "to"}
 Letter = Annotated[str, typer.Argument(help="The id of a dead letter or of its job.")]
 OfQueue = Annotated[str | None, typer.Option("--queue", help="Only those of this queue.")]
 OfClass = Annotated[str | None, typer.Option("--error-class", help="Only those of this class, e.g. auth.")]
@@ -188,9 +190,10 @@ def discard(
 
 def _count(client: Client, fitting: Json, limit: int) -> int:
     """How many open ones fit, up to the limit."""
+    named = {LISTED.get(name, name): value for name, value in fitting.items()}
     count, cursor = 0, None
     while count < limit:
-        query = fitting | {"status": "open", "cursor": cursor, "limit": min(MOST_ROWS, limit - count)}
+        query = named | {"status": "open", "cursor": cursor, "limit": min(MOST_ROWS, limit - count)}
         page = client.call("listDeadLetters", query=query)
         count, cursor = count + len(page["items"]), page["next"]
         if cursor is None:

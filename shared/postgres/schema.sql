@@ -1011,11 +1011,35 @@ CREATE FUNCTION queue.enqueue_many(p_jobs jsonb) RETURNS TABLE(ordinal integer, 
 $$;
 
 CREATE FUNCTION queue.error_pattern(p_message text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
-    select regexp_replace(
-        left(p_message, 300),
-        '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^[:space:]<>"''(),;=]+@[[:alnum:]_-]+(\.[[:alnum:]_-]+)+|[0-9]+', '#', 'g')
+declare
+    v_at integer := strpos(p_message, ' answered ');
+    v_head text := left(p_message, 300);
+    v_said text[];
+    v_kept text := '';
+begin
+    if v_at between 1 and 200 then
+        v_said := regexp_match(substr(p_message, v_at, 300),
+            '^( answered ([0-9]{3}))(?:( [[:alpha:]][[:alnum:]_.-]*)?( to [A-Z]+ (?:workflow )?[^ ]+)?: )?');
+        if v_said is not null then
+            v_kept := v_said[1] || case when v_said[2] ~ '^(5|429)' then '' else coalesce(v_said[3], '') end
+                || coalesce(v_said[4], '');
+            v_head := left(p_message, v_at - 1);
+        end if;
+    elsif v_head like '% (%' then
+        v_head := regexp_replace(v_head, '(the answer was lost|cannot be reached) \([[:alnum:]_]+\)', '\1');
+    end if;
+    if v_head like '%20__-__-__%' then
+        v_head := regexp_replace(
+            v_head, '20[0-9]{2}-[0-9]{2}-[0-9]{2}([T ][0-9][0-9:.]+(Z|[+-][0-9:]+)?)?', '#', 'g');
+    end if;
+    if v_head ~ '[0-9@]' then
+        v_head := regexp_replace(v_head,
+            '[[:alnum:]_=-]{24,}|[^[:space:]<>"''(),;=]+@[[:alnum:]_-]+(\.[[:alnum:]_-]+)+|\m[0-9]+', '#', 'g');
+    end if;
+    return v_head || v_kept;
+end
 $$;
 
 CREATE FUNCTION queue.expire_due(p_queue text, p_limit integer) RETURNS integer
