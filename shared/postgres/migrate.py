@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
+from typing import TypeVar
 
 import psycopg
+from psycopg import sql
 
 from shared.engine.json_text import to_json
 from shared.engine.ports import Limits
 from shared.handlers.registry import QUEUES, QueueSpec
+from shared.postgres import history_indexes
 from shared.postgres.job_rows import limits_json, retries_json
 
 LOCK_KEY = 0x466C6565745175  # any number, the same for every runner
 LOCK_TIMEOUT = "4s"
 STATEMENT_TIMEOUT = "60s"
 LOCK_TRIES = 10
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +80,47 @@ def migrate(dsn: str) -> list[str]:
 
 
 def _apply(conn: psycopg.Connection, migration: Migration) -> bool:
-    """One migration; again when a lock was not to be had in time, so that it never queues up others behind it."""
+    """One migration, after what it needs of the history's indexes; whether it was missing."""
+    if _is_applied(conn, migration):
+        return False
+    for statement in history_indexes.missing(conn, migration.sql):
+        _run(conn, partial(_build, conn, migration, statement))
+    return _run(conn, partial(_apply_now, conn, migration))
+
+
+def _build(conn: psycopg.Connection, migration: Migration, statement: sql.Composed) -> None:
+    if not _is_applied(conn, migration):  # by another runner, meanwhile
+        conn.execute(statement)
+
+
+def _apply_now(conn: psycopg.Connection, migration: Migration) -> bool:
+    if _is_applied(conn, migration):
+        return False
+    conn.execute(migration.sql.encode())
+    conn.execute(
+        "insert into queue.schema_version (version, name, checksum) values (%s, %s, %s)",
+        (migration.version, migration.name, migration.checksum),
+    )
+    return True
+
+
+def _is_applied(conn: psycopg.Connection, migration: Migration) -> bool:
+    row = conn.execute("select checksum from queue.schema_version where version = %s", (migration.version,)).fetchone()
+    if row is not None and row[0] != migration.checksum:
+        raise MigrationError(
+            f"migration {migration.version:04} {migration.name} was applied with another text; "
+            "add a new migration in place of changing an old one"
+        )
+    return row is not None
+
+
+def _run(conn: psycopg.Connection, step: Callable[[], T]) -> T:
+    """In a transaction; again when a lock was not to be had in time, so that it never queues up others behind it."""
     for tries_left in reversed(range(LOCK_TRIES)):
         try:
             with conn.transaction():
                 _lock(conn)
-                row = conn.execute(
-                    "select checksum from queue.schema_version where version = %s", (migration.version,)
-                ).fetchone()
-                if row is not None:
-                    if row[0] != migration.checksum:
-                        raise MigrationError(
-                            f"migration {migration.version:04} {migration.name} was applied with another text; "
-                            "add a new migration in place of changing an old one"
-                        )
-                    return False
-                conn.execute(migration.sql.encode())
-                conn.execute(
-                    "insert into queue.schema_version (version, name, checksum) values (%s, %s, %s)",
-                    (migration.version, migration.name, migration.checksum),
-                )
-            return True
+                return step()
         except psycopg.errors.LockNotAvailable:
             if tries_left == 0:
                 raise
