@@ -48,12 +48,14 @@ class Ask:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     route: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def name(self) -> str:
-        path = self.path.format(**{name: f"<{name}>" if name == "id" else value for name, value in self.route.items()})
-        shown = {name: "…" if name == "cursor" else value for name, value in self.query.items()}
-        return path + ("?" + "&".join(f"{name}={value}" for name, value in shown.items()) if shown else "")
+        path = self.path.format(**{name: "…" if name == "id" else value for name, value in self.route.items()})
+        shown = {name: "…" if name in ("cursor", "search") else value for name, value in self.query.items()}
+        text = path + ("?" + "&".join(f"{name}={value}" for name, value in shown.items()) if shown else "")
+        return f"{text} ({self.note})" if self.note else text
 
 
 def ask(what: Ask) -> tuple[float, Any]:
@@ -78,6 +80,7 @@ def ask(what: Ask) -> tuple[float, Any]:
 def requests(conn: psycopg.Connection) -> list[Ask]:
     """Every read route, in the ways that a person or a dashboard asks it, the rare and the hard ones too."""
     deep = write_cursor(Place(datetime.now(UTC) - timedelta(days=15), UUID(int=2**127)))
+    clear = "after a clearing"
     cleared = {"cursor": write_cursor(Place(CLEARED_UNTIL, UUID(int=2**127)))}
     jobs = "{queue}/jobs"
     found: list[Ask] = [Ask(path) for path in ("openapi.json", "stats", "prometheus", "me", "schedules", "thresholds")]
@@ -91,16 +94,18 @@ def requests(conn: psycopg.Connection) -> list[Ask]:
     found += [
         Ask(jobs, {"limit": "200"}, {"queue": "teams-outbound"}),
         Ask(jobs, {"status": "completed", "cursor": deep}, {"queue": "teams-outbound"}),
-        Ask(jobs, {"status": "completed"} | cleared, {"queue": "attachments"}),
-        Ask(jobs, {"status": "dead"} | cleared, {"queue": "attachments"}),
+        Ask(jobs, {"status": "completed"} | cleared, {"queue": "attachments"}, clear),
+        Ask(jobs, {"status": "dead"} | cleared, {"queue": "attachments"}, clear),
         Ask(jobs, {"status": "dead", "cursor": deep}, {"queue": "outlook-outbound"}),
         Ask("{queue}/failed", {"cursor": deep}, {"queue": "outlook-outbound"}),
     ]
     ids = _ids(conn)
-    for search in (*ids.values(), ANNOUNCEMENT, "trip-never", _key(conn), _correlation(conn)):
-        found += [Ask("jobs", {"search": search}), Ask(jobs, {"search": search}, {"queue": "teams-outbound"})]
+    searches = ids | {"id of many": ANNOUNCEMENT, "of none": "x", "key": _key(conn), "id of some": _correlation(conn)}
+    for note, search in searches.items():
+        found.append(Ask("jobs", {"search": search}, note=note))
+        found.append(Ask(jobs, {"search": search}, {"queue": "teams-outbound"}, note))
     found.append(Ask("{queue}/failed", {"search": ANNOUNCEMENT}, {"queue": "teams-outbound"}))
-    found += [Ask("jobs/{id}", {}, {"id": one}) for one in ids.values()]
+    found += [Ask("jobs/{id}", {}, {"id": one}, note) for note, one in ids.items()]
     found += [Ask("{queue}/limits", {}, {"queue": queue}) for queue in QUEUES]
     letters = [{}, {"status": "open"}, {"status": "redriven"}, {"status": "discarded"}, {"reviewed": "true"}]
     letters += [{"status": "open", "reviewed": "false"}, {"status": "open", "reviewed": "true"}, {"cursor": deep}]
@@ -114,7 +119,7 @@ def requests(conn: psycopg.Connection) -> list[Ask]:
     found += [Ask("dead-letter", filters) for filters in letters]
     groups = [{}, {"reviewed": "false"}, {"reviewed": "true"}, {"queue": "teams-outbound"}, {"queue": "webhooks"}]
     found += [Ask("dead-letter/groups", filters) for filters in groups]
-    found += [Ask("dead-letter/{id}", {}, {"id": one}) for one in (ids["dead"], ids["never"])]
+    found += [Ask("dead-letter/{id}", {}, {"id": ids[note]}, note) for note in ("dead", "never")]
     found += [Ask("alerts", filters) for filters in ({}, {"status": "open"}, {"level": "critical"}, {"cursor": deep})]
     found += [Ask("alerts", {"status": "open", "level": "critical"}), Ask("alerts", {"status": "resolved"})]
     found += [Ask("subscriptions", filters) for filters in ({}, {"status": "covered"}, {"status": "uncovered"})]

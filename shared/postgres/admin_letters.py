@@ -46,11 +46,11 @@ grouped as (
     select n.queue, n."foreign", n.error_class, queue.error_pattern(n.error_message) as pattern, count(*) as count,
            count(*) filter (where n.reviewed_at is null) as unreviewed, min(n.died_at) as first_at,
            max(n.died_at) as last_at, (array_agg(n.id order by n.died_at desc, n.id desc))[1] as example_id
-      from newest n group by 1, 2, 3, 4
+      from newest n group by 1, 2, 3, 4 order by count(*) desc, max(n.died_at) desc limit 200
 )
-select g.*, left(e.error_message, 1000) as example_message, (select count(*) from newest) as counted
-  from grouped g join queue.dead_letter_queue e on e.id = g.example_id
- order by g.count desc, g.last_at desc limit 200
+select g.*, (select left(e.error_message, 1000) from queue.dead_letter_queue e where e.id = g.example_id)
+           as example_message, (select count(*) from newest) as counted
+  from grouped g order by g.count desc, g.last_at desc
 """
 
 

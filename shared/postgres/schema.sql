@@ -3735,6 +3735,8 @@ CREATE INDEX dead_letter_redriven_time ON queue.dead_letter_queue USING btree (d
 
 CREATE INDEX dead_letter_reviewed ON queue.dead_letter_queue USING btree (died_at, id) WHERE (reviewed_at IS NOT NULL);
 
+CREATE INDEX dead_letter_same_error ON queue.dead_letter_queue USING btree (queue.error_pattern(error_message), died_at, id);
+
 CREATE INDEX dead_letter_time ON queue.dead_letter_queue USING btree (died_at, id);
 
 CREATE INDEX dead_letter_unreviewed ON queue.dead_letter_queue USING btree (died_at, id) WHERE ((redriven_at IS NULL) AND (discarded_at IS NULL) AND (reviewed_at IS NULL));
@@ -3838,6 +3840,8 @@ CREATE INDEX sync_history_account ON queue.sync_history USING btree (resource_ty
 CREATE INDEX sync_history_age ON queue.sync_history USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 
 CREATE INDEX sync_history_job ON queue.sync_history USING btree (job_id) WHERE (job_id IS NOT NULL);
+
+CREATE INDEX sync_history_of_account ON queue.sync_history USING btree (account, started_at, id);
 
 CREATE UNIQUE INDEX sync_history_open ON queue.sync_history USING btree (resource_type, account) WHERE (finished_at IS NULL);
 

@@ -15,7 +15,10 @@ from local.postgres import PostgresServer
 from shared.admin.cursor import Place
 from shared.admin.job_filter import JobFilter
 from shared.engine.job import JobState
+from shared.monitoring.statistics import RANGES
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
+from shared.postgres.job_rows import RECORD
+from shared.postgres.statistics import activities, overview
 from tests.integration.postgres.test_plans import nodes, watched_plans
 
 QUEUE = "teams-outbound"
@@ -74,6 +77,14 @@ select 'k' || n, 'warning', 't', now() - n * interval '1 second', now() from gen
 insert into queue.sync_history (resource_type, account, kind, started_at, finished_at, outcome)
 select 'emails', 'user-' || n % 1000, 'delta', now() - n * interval '1 second', now(), 'completed'
   from generate_series(1, 20000) n;
+insert into queue.rate_limit_tracking (key, window_seconds, bucket, counts)
+select 'chat:' || n, 1, 0, array_fill(1, array[21]) from generate_series(1, 20000) n;
+insert into queue.queue_statistics_hour (queue, bucket_at, latency)
+select s.queue, b, array_fill(1::bigint, array[56])
+  from queue.queue_settings s, generate_series(now() - interval '90 days', now(), interval '1 hour') b;
+insert into queue.queue_statistics (queue, bucket_at, latency)
+select s.queue, b, array_fill(1::bigint, array[56])
+  from queue.queue_settings s, generate_series(now() - interval '7 days', now(), interval '5 minutes') b;
 """
 
 
@@ -131,15 +142,31 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
     "reviewed dead letters": letters(reviewed=True),
     "dead letters of a rare class": letters(error_class="auth"),
     "dead letters of a rare class in a queue": letters(error_class="auth", queue=QUEUE),
+    "dead letters of a rare error": letters(pattern="the peer has moved"),
+    "redriven dead letters of a rare error": letters(pattern="the peer has moved", status="redriven"),
+    "dead letters of a rare error in a queue": letters(
+        pattern="the peer has moved", error_class="network", queue=QUEUE
+    ),
+    "a dead letter": lambda conn, _after: admin_letters.letter(conn, uuid4()),
+    "a job": lambda conn, _after: conn.execute(f"{RECORD} where j.id = %s".encode(), (uuid4(),)).fetchall(),
     "audit": lambda conn, after: admin_lists.list_audit(conn, {}, after, 50),
     "audit of a target": lambda conn, after: admin_lists.list_audit(conn, {"target": "job:77"}, after, 50),
     "audit of a person": lambda conn, after: admin_lists.list_audit(conn, {"who": "who-3"}, after, 50),
     "audit of an action": lambda conn, after: admin_lists.list_audit(conn, {"action": "job.pause"}, after, 50),
+    "audit of a person's action": lambda conn, after: admin_lists.list_audit(
+        conn, {"who": "who-3", "action": "job.pause"}, after, 50
+    ),
     "alerts": lambda conn, after: admin_lists.list_alerts(conn, {}, after, 50),
     "open alerts": lambda conn, after: admin_lists.list_alerts(conn, {"status": "open"}, after, 50),
     "syncs": lambda conn, after: admin_graph.list_syncs(conn, {}, after, 50),
     "syncs of an account": lambda conn, after: admin_graph.list_syncs(
         conn, {"account": "user-7", "resource_type": "emails"}, after, 50
+    ),
+    "syncs of an account, of all kinds": lambda conn, after: admin_graph.list_syncs(
+        conn, {"account": "user-7"}, after, 50
+    ),
+    "syncs of a kind without any": lambda conn, after: admin_graph.list_syncs(
+        conn, {"resource_type": "files"}, after, 50
     ),
     "related jobs": lambda conn, _after: admin_jobs.related_jobs(conn, uuid4(), uuid4()),
 }
@@ -164,6 +191,48 @@ def test_a_list_reads_by_index_what_its_page_shows(filled: psycopg.Connection, n
     assert taken[1] - taken[0] < MOST_SECONDS
 
 
+def counted(plans: list[dict[str, Any]], kind: str) -> list[tuple[str, float]]:
+    """What nodes of a kind give, all their loops together."""
+    found = [node for plan in plans for node in nodes(plan["Plan"]) if kind in node["Node Type"]]
+    return [(str(node.get("Relation Name", node.get("Function Name", ""))), _rows(node)) for node in found]
+
+
+def _rows(node: dict[str, Any]) -> float:
+    rows: float = node["Actual Rows"] * node["Actual Loops"]
+    return rows
+
+
+@pytest.mark.parametrize("time_range", RANGES)
+def test_a_chart_reads_its_own_steps_and_neither_takes_cells_apart_nor_looks_at_slow_jobs(
+    filled: psycopg.Connection, time_range: str
+) -> None:
+    span = RANGES[time_range]
+    until = datetime.now(UTC)
+    with watched_plans(filled) as plans:
+        found = activities(filled, until - span.length, until, span.step, span.by_hour, None, slowest=False)
+    assert found and found[0].latency is not None and len(found[0].latency) == 56
+    kept = span.length / (timedelta(hours=1) if span.by_hour else timedelta(minutes=5))
+    read = counted(plans, "Scan")
+    assert not [name for name, _ in read if name == "unnest" or name == "jsonb_array_elements"], read
+    queues = len({one.queue for one in found})
+    assert sum(rows for name, rows in read if name.startswith("queue_statistics")) <= (kept + 1) * queues, read
+
+
+def test_the_fill_of_limits_is_counted_for_keys_in_use_alone(filled: psycopg.Connection) -> None:
+    """Each of the others would cost a call of a function: twenty thousand chats rest here."""
+    with watched_plans(filled) as plans:
+        admin_lists.show_limits(filled, QUEUE)
+    found = [rows for _, rows in counted(plans, "Nested Loop")]
+    assert found and max(found) <= 1, found
+
+
+def test_an_example_of_each_group_is_read_by_its_id(filled: psycopg.Connection) -> None:
+    with watched_plans(filled) as plans:
+        admin_letters.groups(filled, QUEUE, None, 1000)
+    whole = [name for name, _ in counted(plans, "Seq Scan") if name == "dead_letter_queue"]
+    assert not whole
+
+
 def test_what_looks_at_more_than_a_page_is_bounded_and_quick(filled: psycopg.Connection) -> None:
     """Groups look at the newest ten thousand; running jobs are found by their lease among those that are ready."""
     for look in (
@@ -175,6 +244,9 @@ def test_what_looks_at_more_than_a_page_is_bounded_and_quick(filled: psycopg.Con
         lambda: admin_letters.open_letters(filled, {"queue": QUEUE, "pattern": "chat # is gone"}, 500),
         lambda: admin_lists.show_limits(filled, QUEUE),
         lambda: admin_lists.open_alerts(filled),
+        lambda: admin_graph.list_subscriptions(filled, "failing", None, 50),
+        lambda: admin_graph.subscription_counts(filled),
+        lambda: overview(filled),
     ):
         started = time.perf_counter()
         look()
