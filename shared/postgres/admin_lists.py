@@ -41,7 +41,7 @@ with busy as (
       from (select clock_timestamp() as at) n, queue.rate_limit_tracking t
      where starts_with(t.key, %(scope)s || ':')
        and (t.in_use > 0 or t.blocked_until > n.at
-            or (t.counts is not null
+            or (%(limit)s::integer is not null and t.counts is not null
                 and (t.window_seconds is distinct from %(seconds)s
                      or t.bucket > extract(epoch from n.at) / (%(seconds)s / 20) - 22)))
 )
