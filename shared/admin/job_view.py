@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.admin.diagnosis import Circumstances, diagnose
 from shared.admin.models.jobs import BatchCounts, JobDetail, Moments, RelatedJob
 from shared.admin.ports import Row
 from shared.engine.job import BatchRecord, JobRecord, JobState
@@ -12,25 +13,17 @@ from shared.handlers.job_requests import describe
 from shared.handlers.registry import INTERNAL
 
 
-def detail(
-    job: JobRecord,
-    *,
-    letter: Row | None,
-    orders: Sequence[Row],
-    related: Sequence[Row],
-    batch: BatchRecord | None,
-    failures: Sequence[Mapping[str, Any]],
-) -> JobDetail:
-    """`orders` are rows of the audit log, newest first."""
-    shown = describe(job, [dict(one) for one in failures])
+def detail(job: JobRecord, around: Circumstances, batch: BatchRecord | None) -> JobDetail:
+    shown, letter = describe(job, [dict(one) for one in around.failures]), around.letter
     return JobDetail.model_validate(
         shown
         | {
             "payloadMasked": False,
             "internal": job.queue in INTERNAL,
             "deadLetterId": letter["id"] if letter else None,
-            "timeline": timeline(job, letter, orders),
-            "related": [RelatedJob.model_validate(row) for row in related],
+            "diagnosis": diagnose(job, around),
+            "timeline": timeline(job, letter, around.orders),
+            "related": [RelatedJob.model_validate(row) for row in around.related],
             "batch": _batch(batch) if batch is not None else None,
         }
     )

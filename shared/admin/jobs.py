@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from shared.admin import job_view
 from shared.admin.cursor import Place, cut, read_cursor
+from shared.admin.diagnosis import Circumstances
+from shared.admin.diagnosis.dead import dependency_of
+from shared.admin.diagnosis.words import mailbox
 from shared.admin.dispatch import Reply
 from shared.admin.errors import RefusalError, not_found
 from shared.admin.job_filter import JobFilter
@@ -24,7 +27,7 @@ from shared.admin.models.jobs import (
     RetryAnswer,
 )
 from shared.admin.ports import Call, Order, Row
-from shared.engine.job import Enqueued, JobRecord, JobState
+from shared.engine.job import Enqueued, ErrorClass, JobRecord, JobState
 from shared.handlers.job_requests import enqueue as enqueue_document
 from shared.handlers.job_requests import read_document
 from shared.handlers.registry import INTERNAL
@@ -102,15 +105,28 @@ def show(call: Call) -> JobDetail:
     job = call.admin.store.get(job_id)
     if job is None:
         raise not_found(UNKNOWN)
-    reads = call.admin.reads
-    return job_view.detail(
-        job,
-        letter=reads.letter(job_id) if job.state is JobState.DEAD else None,
-        orders=reads.audit({"target": target(job_id)}, None, 100),
-        related=[*_about(call, job), *reads.related(job_id, job.batch_id)],
-        batch=call.admin.store.batch(job.batch_id) if job.batch_id else None,
-        failures=call.admin.delivery_failures(job_id),
+    batch = call.admin.store.batch(job.batch_id) if job.batch_id else None
+    return job_view.detail(job, _around(call, job), batch)
+
+
+def _around(call: Call, job: JobRecord) -> Circumstances:
+    reads, admin = call.admin.reads, call.admin
+    found = reads.circumstances(job, dependency_of(job)[0], mailbox(job)) or {"now": datetime.now(UTC)}
+    return Circumstances(
+        **{name: value for name, value in found.items() if name not in ("holder_state", "dependency_state", "earlier")},
+        holder_state=_state(found.get("holder_state")),
+        dependency_state=_state(found.get("dependency_state")),
+        earlier=tuple(ErrorClass(one) for one in found.get("earlier", ())),
+        accounts=admin.accounts(),
+        letter=reads.letter(job.id) if job.state is JobState.DEAD else None,
+        orders=reads.audit({"target": target(job.id)}, None, 100),
+        related=[*_about(call, job), *reads.related(job.id, job.batch_id)],
+        failures=admin.delivery_failures(job.id),
     )
+
+
+def _state(found: str | None) -> JobState | None:
+    return JobState(found) if found is not None else None
 
 
 def _about(call: Call, job: JobRecord) -> list[Row]:

@@ -98,6 +98,13 @@ def _alert(value: Any, _model: Any, role: Role) -> Any:
     return without_addresses(value)
 
 
+def _diagnosis(value: Any, model: Any, _role: Role) -> Any:
+    """Without addresses, but for those of the service accounts that it names: they are settings."""
+    if isinstance(value, list):
+        return [_diagnosis(one, model, _role) for one in value]
+    return _ADDRESS.sub(lambda found: found[0] if found[0] in model.accounts else MASK, value)
+
+
 #: "Model.field" of everything that may hold content.
 FIELDS: Mapping[str, Treatment] = {
     "JobDetail.payload": _hidden,
@@ -106,6 +113,10 @@ FIELDS: Mapping[str, Treatment] = {
     "JobDetail.progress": _ids,
     "JobDetail.error_message": _error,
     "JobSummary.error_message": _error,
+    "Diagnosis.headline": _diagnosis,
+    "Diagnosis.why": _diagnosis,
+    "Diagnosis.tell": _diagnosis,
+    "Step.text": _told,
     "Attempt.details": _ids,
     "Attempt.message": _error,
     "DeliveryFailure.recipient": _hidden,

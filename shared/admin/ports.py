@@ -15,6 +15,7 @@ from shared.admin.cursor import Place
 from shared.admin.job_filter import JobFilter
 from shared.engine.control import Control
 from shared.engine.enqueue import Producer
+from shared.engine.job import JobRecord
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
 from shared.monitoring.report import Reports
@@ -32,6 +33,11 @@ class Reads(Protocol):
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         """`relation`, `id`, `queue`, `state`."""
+        ...
+
+    def circumstances(self, job: JobRecord, other: UUID | None, mailbox: str | None) -> Row | None:
+        """What surrounds the job, as far as the database knows (shared.admin.diagnosis); `other`: a job whose state is
+        asked for as well, `mailbox`: whether reports that come back to it are watched. None: an unknown queue."""
         ...
 
     def letters(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
@@ -135,7 +141,7 @@ class Orders(Protocol):
 @dataclass(frozen=True, slots=True)
 class Admin:
     """What the routes work with. `delivery_failures` gives those of a job as the API shows them, `digests`
-    what a name became under each key that seals payloads."""
+    what a name became under each key that seals payloads, `accounts` the service accounts, the default one first."""
 
     reads: Reads
     orders: Orders
@@ -147,6 +153,7 @@ class Admin:
     thresholds: Callable[[], Thresholds]
     reports: Callable[[], Reports]
     digests: Callable[[str], Sequence[bytes]] = lambda _text: ()
+    accounts: Callable[[], tuple[str, ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

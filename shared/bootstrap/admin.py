@@ -36,6 +36,7 @@ def admin() -> Admin:
         thresholds=thresholds,
         reports=reports,
         digests=_digests,
+        accounts=_accounts,
     )
 
 
@@ -101,6 +102,16 @@ def _digests(name: str) -> list[bytes]:
         return key_ring().digests(searched(name))
     except SettingsError:  # without a key no names are kept
         return []
+
+
+def _accounts() -> tuple[str, ...]:
+    """None where Graph's settings are wrong or missing: health says so."""
+    from shared.bootstrap.identity import service_accounts
+
+    try:
+        return service_accounts()
+    except SettingsError:
+        return ()
 
 
 def _failures_of(job_id: UUID) -> list[dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
+from shared.engine.classify import LONGEST_MESSAGE
 from shared.engine.errors import ControlError
-from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry
+from shared.engine.job import Dead, ErrorClass, Failure, Job, Retry, lost_answer
 
 #: A delay is stretched by up to this share, at random, so that equal failures spread. It is never shortened.
 JITTER = 0.25
@@ -45,6 +46,9 @@ RETRY_POLICIES: Mapping[ErrorClass, RetryPolicy] = {
 }
 
 
+#: Whoever dies of one of these is filed as uncertain where an earlier answer is lost: that it may have been sent counts
+#: for more than what kept the last attempt from looking.
+_LESS_THAN_UNCERTAIN = frozenset({ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.AUTH, ErrorClass.VALIDATION})
 #: Nothing retries these, so no queue can have delays of its own for them.
 _NEVER_RETRIED = frozenset({ErrorClass.EXPIRED, ErrorClass.DEPENDENCY})
 
@@ -74,8 +78,12 @@ def decide(
     failure: Failure,
     random: Random,
     overrides: Mapping[ErrorClass, RetryPolicy] | None = None,
+    *,
+    found_nothing: bool = False,
 ) -> Retry | Dead:
     """Retry or dead letter, from the class of this failure and how often the job has failed with it before.
+
+    A job that dies while an earlier answer is lost dies as uncertain, unless this attempt looked and `found_nothing`.
 
     What the peer asked for (`retry_after`) takes the place of the table's delay, but never to come back sooner than
     after a network failure: a peer that asks for nothing at all, or for a time past, must not use up all retries.
@@ -83,9 +91,16 @@ def decide(
     policy = (overrides or {}).get(failure.error_class) or RETRY_POLICIES[failure.error_class]
     failed_before = job.failures(failure.error_class)
     if failed_before >= policy.retries:
-        return Dead(failure)
+        return Dead(failure if found_nothing else _told_of_lost_answer(job, failure))
     seconds = policy.delays[failed_before]
     if failure.retry_after is not None:
         asked = min(failure.retry_after, LONGEST_RETRY_AFTER).total_seconds()
         seconds = max(asked, _NETWORK.delays[min(failed_before, _NETWORK.retries - 1)])
     return Retry(failure, timedelta(seconds=seconds * (1 + JITTER * random.random())))
+
+
+def _told_of_lost_answer(job: Job, failure: Failure) -> Failure:
+    if failure.error_class not in _LESS_THAN_UNCERTAIN or lost_answer(job.attempts) is None:
+        return failure
+    text = f"it may have been sent: an earlier answer was lost, and no look since could tell; {failure.message}"
+    return replace(failure, error_class=ErrorClass.UNCERTAIN, message=text[:LONGEST_MESSAGE])

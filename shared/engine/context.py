@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any, Protocol
 
 from shared.engine.errors import ControlError, JobCancelledError, LeaseLostError, LimitReachedError
-from shared.engine.job import Completed, Deferred, Job
+from shared.engine.job import FOUND_NOTHING, Completed, Deferred, Job
 from shared.engine.json_text import to_json
 
 
@@ -32,6 +32,10 @@ class Context:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
         to_json(details)
         self.details.update(details)
+
+    def note_nothing_found(self) -> None:
+        """Say that this attempt has looked for what earlier ones may have done outside, and that there is nothing."""
+        self.note(**{FOUND_NOTHING: True})
 
     def checkpoint(self) -> None:
         """Call between steps, above all right before an effect; costs nothing.

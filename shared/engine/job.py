@@ -265,6 +265,23 @@ class Attempt:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+#: In an attempt's details: it looked for what earlier ones may have done outside, and found nothing.
+FOUND_NOTHING = "found_nothing"
+
+
+def lost_answer(
+    attempts: Iterable[Attempt], classes: frozenset[ErrorClass] = frozenset({ErrorClass.UNCERTAIN})
+) -> Attempt | None:
+    """The first attempt of these classes that no later one has looked for, finding nothing; None: all is known."""
+    lost = None
+    for attempt in attempts:
+        if attempt.details.get(FOUND_NOTHING):
+            lost = None
+        if lost is None and attempt.error_class in classes:
+            lost = attempt
+    return lost
+
+
 def effect_since(attempts: Iterable[Attempt]) -> datetime | None:
     """When the first attempt started that may have reached the outside world."""
     return min((a.started_at for a in attempts if a.error_class in MAY_HAVE_TAKEN_EFFECT), default=None)

@@ -28,6 +28,7 @@ from shared.engine.errors import (
 )
 from shared.engine.heartbeat import Heartbeat
 from shared.engine.job import (
+    FOUND_NOTHING,
     Cancelled,
     Claimed,
     Completed,
@@ -227,7 +228,8 @@ class Worker:
             failure = classify(error)
             if failure.error_class is ErrorClass.UNKNOWN:
                 log.exception("job.failed_unexpectedly", extra=_ids(job))
-            outcome = decide(job, failure, self._random, settings.retries)
+            looked = bool(context.details.get(FOUND_NOTHING))
+            outcome = decide(job, failure, self._random, settings.retries, found_nothing=looked)
         _log_outcome(job, outcome, self._monotonic() - started)
         return outcome
 

@@ -65,9 +65,10 @@ class OutlookOutbound:
         )
 
     def _send_once(self, attempt: MailAttempt, mail: Mail) -> tuple[MailState, bool]:
-        state = self._found(attempt, mail)
+        state, begun = self._found(attempt, mail), _sending_begun(attempt)
+        if attempt.may_have_begun and (begun is None if state is None else state.is_draft):
+            attempt.context.note_nothing_found()
         if state is None:
-            begun = _sending_begun(attempt)
             if begun is not None:
                 # Sent, and now between Drafts and Sent Items: a draft that was not taken would still be there.
                 return begun, False

@@ -70,6 +70,8 @@ class AccountSender:
         message = self._sent_before(job, place, since) if since is not None else None
         read_back = message is not None
         if message is None:
+            if since is not None:
+                context.note_nothing_found()
             body = account_message(payload, job.effect_id)
             context.checkpoint()
             with sending():
@@ -94,8 +96,10 @@ class BotSender:
 
     def deliver(self, job: Job, payload: TeamsMessage, context: Context) -> Sent:
         since, place = job.effect_since, payload.place
-        if since is not None and (found := self._sent_before(job, payload, since)) is not None:
-            return _sent(found, place, self._bot.app_id, read_back=True, marker_kept=carries(found, job.effect_id))
+        if since is not None:
+            if (found := self._sent_before(job, payload, since)) is not None:
+                return _sent(found, place, self._bot.app_id, read_back=True, marker_kept=carries(found, job.effect_id))
+            context.note_nothing_found()
         activity = bot_activity(payload, job.effect_id, self._members(payload, context))
         context.checkpoint()
         with sending():

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from shared.admin.cursor import Place
 from shared.admin.job_filter import JobFilter
+from shared.engine.job import JobRecord
 from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
+from shared.postgres.circumstances import circumstances
 from shared.postgres.pool import Database
 
 Row = Mapping[str, Any]
@@ -28,6 +30,10 @@ class PostgresReads:
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         with self._database.connection() as conn:
             return admin_jobs.related_jobs(conn, job_id, batch_id)
+
+    def circumstances(self, job: JobRecord, other: UUID | None, mailbox: str | None) -> Row | None:
+        with self._database.connection() as conn:
+            return circumstances(conn, job, other, mailbox)
 
     def letters(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field, RootModel, model_validator
 
 from shared.admin.models.base import LetterState, ListQuery, Model, Moment, Page, Priority, ShortText
+from shared.admin.models.diagnosis import Diagnosis
 from shared.engine.job import Cancellation, ErrorClass, JobState
 
 #: What a search takes; shared/postgres/admin_search.py finds it.
@@ -158,6 +159,7 @@ class JobDetail(Model):
     timeline: list[Moments]
     related: list[RelatedJob]
     batch: BatchCounts | None
+    diagnosis: Diagnosis
 
 
 Seconds = Annotated[float, Field(ge=0)]
