@@ -9,9 +9,9 @@ import typer
 
 from local.q.attempts import show_attempts, show_timeline
 from local.q.client import Client, Json
+from local.q.diagnosis import show_headline, what_now
 from local.q.errors import CommandError, Exit
 from local.q.output import ago, moment, say, show_fields, show_json, show_table
-from local.q.remedies import what_now
 from local.q.session import AsJson, client_of
 
 Job = Annotated[str, typer.Argument(help="A job's id.")]
@@ -28,8 +28,7 @@ def show(context: typer.Context, job: JobOrLetter, json: AsJson = False) -> None
     if "payload" not in found:
         _show_message(found)
         return
-    queues = client.call("showStats")["queues"] if found["state"] in ("ready", "scheduled", "waiting") else []
-    _show(found, next((one for one in queues if one["queue"] == found["queue"]), None))
+    _show(found)
 
 
 def _find(client: Client, job: str) -> Json:
@@ -99,11 +98,9 @@ def _why(one: Json) -> str:
     return f"{one['errorClass']}: {one['errorMessage']}" if one["errorClass"] else ""
 
 
-def _show(job: Json, queue: Json | None) -> None:
+def _show(job: Json) -> None:
     say(f"{job['id']}  {job['queue']}  {job['state']}", "bold")
-    why = _why(job)
-    if why:
-        say(why, "red")
+    show_headline(job)
     say()
     show_fields([
         ("priority", job["priority"]),
@@ -119,6 +116,7 @@ def _show(job: Json, queue: Json | None) -> None:
         ("runs at", job["leasedBy"]),
         ("dead letter", job["deadLetterId"]),
         ("batch", _batch(job["batch"])),
+        ("error", _why(job)),
     ])  # fmt: skip
     _section("Payload" + (" (values hidden: only an Admin sees them)" if job["payloadMasked"] else ""))
     say(_pretty(job["payload"]))
@@ -140,7 +138,7 @@ def _show(job: Json, queue: Json | None) -> None:
         rows = [[one["relation"], one["id"], one["state"] or "no longer kept", one["queue"]] for one in job["related"]]
         show_table(["relation", "job", "state", "queue"], rows)
     _section("What to do now")
-    for line in what_now(job, queue):
+    for line in what_now(job):
         say(line)
 
 

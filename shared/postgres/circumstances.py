@@ -7,11 +7,12 @@ from uuid import UUID
 
 import psycopg
 
-from shared.admin.diagnosis.circumstances import MOST_COUNTED
 from shared.engine.job import JobRecord
 from shared.postgres.admin_jobs import LONGEST_CHAIN
 from shared.postgres.admin_lists import rows
 
+#: So many waiting jobs are counted; there may be more (shared.admin.diagnosis.circumstances has the same number).
+MOST_COUNTED = 1000
 # Orders to a queue by their action: by the queue, all that was ever enqueued there by the API would be read.
 _ORDER: LiteralString = (
     "select a.at, a.who from queue.audit_log a where a.action = {action} and a.target || '' = 'queue:' || %(queue)s"

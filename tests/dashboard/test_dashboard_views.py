@@ -167,7 +167,7 @@ def test_a_job_is_found_by_its_correlation_id_in_three_steps_from_the_search(tab
     page.get_by_role("link", name=f"Job {tab.site.seeded.dead_mail}").click()
     main = page.locator("main")
     expect(main).to_contain_text(REQUEST_ID)
-    expect(main).to_contain_text("See whether it is back. Then redrive.")
+    expect(main).to_contain_text("When it is back, redrive")
     expect(main).not_to_contain_text("ann@fleet.example")
     page.get_by_role("button", name="Reveal the payload").click()
     expect(page.get_by_label("Payload", exact=True)).to_contain_text("ann@fleet.example")

@@ -23,11 +23,9 @@ from local.q.enqueue import read_payload
 from local.q.errors import CommandError, Exit
 from local.q.findings import Level
 from local.q.permissions import NEEDS, judge
-from local.q.remedies import BY_CLASS, what_now
 from local.q.tail import Followed
 from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
 from shared.access import KEY_HEADER
-from shared.engine.job import ErrorClass
 from shared.monitoring.meaning import Kind
 from tests.docs.pages import ROOT
 
@@ -103,19 +101,6 @@ def test_cli_needs_nothing_of_the_local_stack() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_cli_has_a_remedy_for_each_error_class() -> None:
-    assert set(BY_CLASS) == set(ErrorClass)
-    for kind in ErrorClass:
-        found = what_now(_dead(kind), None)
-        assert any("./dev q redrive letter" in line or "./dev q enqueue sync" in line for line in found), kind
-        assert any("./dev q discard letter" in line for line in found), kind
-
-
-def _dead(kind: ErrorClass) -> dict[str, Any]:
-    job = {"id": "job", "queue": "sync", "state": "dead", "errorClass": kind.value, "deadLetterId": "letter"}
-    return job | {"related": [], "timeline": []}
 
 
 def test_cli_knows_where_to_look_for_whatever_an_alert_is_about() -> None:

@@ -165,7 +165,7 @@ def _rate_limit(job: JobRecord, around: Circumstances) -> _Told:
 
 
 def _away(job: JobRecord, around: Circumstances) -> _Told:
-    why = [f"{upper(peer(job))} failed for {span(lasted(job))}: {tally(job, job.attempts)}."]
+    why = [f"{upper(peer(job))} failed within {span(lasted(job))}: {tally(job, job.attempts)}."]
     again = step(f"When it is back, redrive: {_safely(job, around)}", Action.REDRIVE, job.id)
     last = _last(job)
     short = ended(job, last) if last is not None else f"{peer(job)} could not be reached"

@@ -40,6 +40,8 @@ def clock(at: datetime, now: datetime) -> str:
 
 def span(time: timedelta) -> str:
     seconds = max(0, round(time.total_seconds()))
+    if seconds < 1:
+        return "a second"
     if seconds < 120:
         return f"{seconds} s"
     if seconds < 7200:
@@ -87,7 +89,7 @@ def peer(job: JobRecord) -> str:
 
 
 def failed_call(attempt: Attempt) -> Mapping[str, Any]:
-    call = attempt.details.get("failed_call")
+    call = attempt.details.get("failed_call", attempt.details)
     return call if isinstance(call, Mapping) else {}
 
 

@@ -1,12 +1,12 @@
 // One job: what happened to it, and what to do now.
 
 import { html, useEffect, useState } from "../html.js";
-import { ask, get, post, segment } from "../api.js";
-import { advice } from "../advice.js";
+import { get, segment } from "../api.js";
 import { seconds } from "../format.js";
-import { Act, Badge, Facts, JobLink, Json, Loaded, Table, Time, usePage } from "../parts.js";
+import { Badge, Facts, JobLink, Json, Loaded, Table, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
-import { go, link } from "../routing.js";
+import { link } from "../routing.js";
+import { Now } from "./now.js";
 
 const LIVE = ["scheduled", "waiting", "ready", "active"];
 
@@ -32,49 +32,6 @@ function Shown({ job, again }) {
     <${Related} job=${job} />
     ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2>
       ${job.payloadMasked ? html`<p class="note">What is no id or count is hidden: it takes the role Admin.</p>` : null}<${Json} value=${job.result ?? job.progress} label="Result" /></section>` : null}</div>`;
-}
-
-/** State, error, advice, and what can be done. */
-function Now({ job, again }) {
-  const page = usePage();
-  const told = job.state === "dead" ? advice(job.errorClass) : null;
-  const cancel = async () => {
-    const text = job.state === "active" ? "It runs: it is asked to stop at its next checkpoint." : "It will not run.";
-    if ((await page.confirm({ title: "Cancel this job?", text, action: "Cancel the job", tone: "danger" })) === null) return;
-    const answer = await post(`jobs/${segment(job.id)}/cancel`);
-    page.say(answer.outcome === "requested" ? "The job is asked to stop." : "The job is cancelled.");
-    again();
-  };
-  const retry = async () => {
-    const dead = job.state === "dead";
-    const asked = dead
-      ? { title: "Redrive this job?", text: "The same payload runs again as a new job, with all its attempts.", action: "Redrive", tone: "primary" }
-      : { title: "Run this job now?", text: "It becomes due at once.", action: "Run now", tone: "primary" };
-    if ((await page.confirm(asked)) === null) return;
-    const answer = await post(`retry/${segment(job.id)}`);
-    page.say(answer.created ? "Redriven as a new job, which is shown now." : "The job is due.");
-    if (answer.id === job.id) again();
-    else go("jobs", answer.id);
-  };
-  const place = async () => {
-    const values = await page.confirm({
-      title: "Change its priority", text: "1 is first, 10 is last.", action: "Change",
-      fields: [{ name: "priority", label: "Priority", type: "number", required: true, value: String(job.priority), min: 1 }],
-    });
-    if (values === null) return;
-    await ask("PATCH", `jobs/${segment(job.id)}`, { body: { priority: Number(values.priority) } });
-    page.say("The priority is changed.");
-    again();
-  };
-  return html`<div><section class="now ${job.state === "dead" ? "bad" : ""}" aria-label="State and what to do">
-    <p class="headline"><${Badge} value=${job.state} /> ${job.errorClass ? html`<strong>${job.errorClass}</strong>` : null} <span class="text">${job.errorMessage}</span></p>
-    ${told ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
-    <div class="buttons">
-      ${["dead", "scheduled"].includes(job.state) ? html`<${Act} tone="primary" run=${retry}>${job.state === "dead" ? "Redrive" : "Run now"}<//>` : null}
-      ${["scheduled", "waiting", "ready"].includes(job.state) ? html`<${Act} run=${place}>Change priority<//>` : null}
-      ${LIVE.includes(job.state) ? html`<${Act} tone="danger" run=${cancel}>Cancel<//>` : null}
-      ${job.deadLetterId ? html`<a class="button" href=${link("dead-letters", job.deadLetterId)}>Dead letter: review, discard</a>` : null}
-    </div></section></div>`;
 }
 
 function factsOf(job) {

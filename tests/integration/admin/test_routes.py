@@ -11,8 +11,10 @@ import psycopg
 import pytest
 
 from shared import bootstrap
+from shared.engine.errors import ParkedError
 from shared.engine.job import Completed, Dead, ErrorClass, Failure, Settlement
 from shared.postgres.alerts import PostgresAlerts
+from shared.postgres.identity_waits import PostgresIdentityWaits
 from tests.integration.admin.conftest import Api
 
 QUEUE = "teams-outbound"
@@ -74,6 +76,53 @@ def test_one_job_tells_what_happened_to_it_and_which_others_it_has_to_do_with(ap
     assert shown["deadLetterId"]
     related = api.get("jobs/{id}", id=again["id"])["related"]
     assert related == [{"relation": "redriveOf", "id": str(dead), "queue": QUEUE, "state": "dead"}]
+
+
+def told(api: Api, job_id: object) -> dict[str, Any]:
+    found: dict[str, Any] = api.get("jobs/{id}", id=str(job_id))["diagnosis"]
+    return found
+
+
+def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, sql: psycopg.Connection) -> None:
+    lane = {"orderingKey": "truck-7", "orderingOnDead": "block"}
+    first = api.enqueue(**lane)
+    second = api.enqueue(**lane)
+    assert die("the chat is gone") == UUID(first)
+    bootstrap.store().claim(QUEUE, 1, "w", timedelta(seconds=45))
+    blocked = told(api, second)
+    assert blocked["headline"].startswith(f"Blocked by dead job {first} since ") and blocked["label"] == "blocked"
+    assert blocked["next"][0]["target"] == first
+    assert any("1 job of ordering key truck-7" in text for text in told(api, first)["why"])
+
+    assert api.ask("POST", "{queue}/pause", queue=QUEUE)[0] == 200
+    ready = api.enqueue()
+    paused = told(api, ready)
+    assert paused["label"] == "paused" and " by " in paused["headline"]
+    assert paused["next"][0] == {"text": "Let the queue go on.", "action": "resume-queue", "target": QUEUE}
+    assert api.ask("POST", "{queue}/resume", queue=QUEUE)[0] == 200
+
+    sql.execute("select queue.block_keys(array['queue:' || %s], array[240.0], '{}')", (QUEUE,))
+    assert told(api, ready)["headline"].endswith("for this queue (429)")
+    sql.execute("update queue.rate_limit_tracking set blocked_until = null where key = 'queue:' || %s", (QUEUE,))
+
+    later = api.enqueue(delaySeconds=600)
+    assert told(api, later)["next"][1]["action"] == "retry"
+    waits = PostgresIdentityWaits(bootstrap.database())
+    needs = ParkedError(
+        "it is not signed in.", needs="queue@fleet.example", remedy="sign in", urgent=True, pause=timedelta()
+    )
+    waits.wait(UUID(later), needs)
+    parked = told(api, later)
+    assert parked["headline"] == "Parked: no token for queue@fleet.example"
+    assert [one["action"] for one in parked["next"]] == ["sign-in", "show-alert"]
+
+    assert api.ask("POST", "jobs/{id}/cancel", id=later)[0] == 200
+    assert " by " in told(api, later)["headline"]
+    assert api.ask("POST", "{queue}/clear", query={"confirm": "yes"}, queue=QUEUE)[0] == 200
+    assert f"emptied the queue {QUEUE}" in told(api, ready)["headline"]
+    again = api.ask("POST", "retry/{id}", id=first)[1]["id"]
+    redriven = told(api, first)
+    assert (redriven["label"], redriven["next"][0]["target"]) == ("dead, redriven", again)
 
 
 def test_a_job_is_moved_and_cancelled_and_wakes_a_worker_after_the_commit(api: Api) -> None:

@@ -69,6 +69,9 @@ class Nothing:
     def letter(self, *_: Any) -> None:
         return None
 
+    def circumstances(self, *_: Any) -> None:
+        return None
+
 
 class Bench:
     """Answers requests; what bootstrap would build is in memory."""

@@ -1,0 +1,372 @@
+"""What the diagnosis says of a job: for each class and state what it is, why, what may be told and what helps now."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from local.q.diagnosis import COMMANDS, what_now
+from shared.admin.diagnosis import Circumstances, diagnose
+from shared.admin.models.diagnosis import Action, Diagnosis, Effect
+from shared.engine.job import FOUND_NOTHING, Attempt, ErrorClass, JobRecord, JobState
+
+NOW = datetime(2026, 11, 25, 14, 0, 0, tzinfo=UTC)
+JOB = UUID("01a21058-069c-7ab2-8759-0bc0b58b4726")
+OTHER = UUID("01a21058-069c-7ab2-8759-0bc0b58b4727")
+LETTER = UUID("01a21058-069c-7ab2-8759-0bc0b58b4728")
+CHAT = "19:gone@thread.v2"
+ACCOUNT = "queue@fleet.example"
+LETTER_ROW = {
+    "id": LETTER, "redriven_at": None, "redriven_by": None, "redriven_job_id": None, "discarded_at": None,
+    "discarded_by": None,
+}  # fmt: skip
+
+
+def attempt(
+    number: int, kind: ErrorClass | None, status: int | None = None, message: str = "m", **details: Any
+) -> Attempt:
+    if status is not None:
+        details["failed_call"] = {"method": "POST", "path": "/chats/{id}/messages", "status": status}
+    at = NOW - timedelta(seconds=60 - number * 10)
+    outcome = "retry" if kind else "completed"
+    return Attempt(number, at, at + timedelta(seconds=4), "worker-1", outcome, kind, message if kind else None, details)
+
+
+def job(state: JobState, *attempts: Attempt, **changes: Any) -> JobRecord:
+    made = JobRecord(
+        JOB, "teams-outbound", state, 5, len(attempts), {"chatId": CHAT, "content": "late"}, NOW - timedelta(minutes=5),
+        NOW - timedelta(minutes=5), attempts, limit_key=f"chat:{CHAT}",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def dead(kind: ErrorClass, *attempts: Attempt, **changes: Any) -> JobRecord:
+    return job(JobState.DEAD, *attempts, finished_at=NOW, error_class=kind, error_message="m", **changes)
+
+
+def around(**facts: Any) -> Circumstances:
+    return Circumstances(NOW, accounts=(ACCOUNT,), **facts)
+
+
+def told(one: JobRecord, **facts: Any) -> Diagnosis:
+    if one.state is JobState.DEAD:
+        facts.setdefault("letter", LETTER_ROW)
+    return diagnose(one, around(**facts))
+
+
+def actions(found: Diagnosis) -> list[Action]:
+    return [step.action for step in found.next if step.action is not None]
+
+
+def text(found: Diagnosis) -> str:
+    return " ".join([found.headline, *found.why, *(step.text for step in found.next)])
+
+
+MAIL = {
+    "from": "dispatch@fleet.example",
+    "to": ["ann@x.example", {"address": "ben@x.example"}],
+    "subject": "s",
+    "body": "b",
+}
+
+
+def mail(state: JobState, *attempts: Attempt, **changes: Any) -> JobRecord:
+    return job(
+        state, *attempts, queue="outlook-outbound", payload=MAIL, limit_key="mailbox:dispatch@fleet.example", **changes
+    )
+
+
+# ---------------------------------------------------------------- every class and state
+
+
+@pytest.mark.parametrize("kind", list(ErrorClass))
+@pytest.mark.parametrize("attempts", [0, 3])
+def test_every_class_says_what_why_and_what_now(kind: ErrorClass, attempts: int) -> None:
+    found = told(dead(kind, *(attempt(n + 1, kind) for n in range(attempts))))
+    assert found.headline and found.tell and found.label == "dead" and found.tone == "bad"
+    assert {Action.REDRIVE, Action.DISCARD} <= set(actions(found))
+    assert next(step.target for step in found.next if step.action is Action.DISCARD) == str(LETTER)
+
+
+@pytest.mark.parametrize("state", list(JobState))
+@pytest.mark.parametrize(
+    "queue", ["teams-outbound", "outlook-outbound", "notifications", "sync", "dead-letter", "gone"]
+)
+def test_every_state_of_every_queue_has_an_answer(state: JobState, queue: str) -> None:
+    found = told(job(state, queue=queue, payload={}, finished_at=NOW, leased_by="w", error_class=ErrorClass.UNKNOWN))
+    assert found.headline and found.tell and found.next
+    for line in [found.headline, found.tell, *found.why, *(step.text for step in found.next)]:
+        assert "None" not in line and "{" not in line
+
+
+def test_every_action_has_a_command_and_a_way_in_the_dashboard() -> None:
+    assert set(COMMANDS) == {action.value for action in Action}
+    script = (Path(__file__).parents[3] / "shared" / "web" / "views" / "now.js").read_text("utf-8")
+    keys = set(re.findall(r'^  "?([a-z-]+)"?: (?:\(|\{)', script, re.MULTILINE))
+    assert keys == {action.value for action in Action}
+
+
+def test_cli_prints_the_order_that_made_it_to_be_corrected() -> None:
+    found = told(dead(ErrorClass.VALIDATION, attempt(1, ErrorClass.VALIDATION, 404)))
+    shown = {"diagnosis": found.model_dump(mode="json", by_alias=True), "payloadMasked": False}
+    lines = what_now(shown | {"payload": {"chatId": CHAT, "content": "it's late", "mentions": []}})
+    assert lines[0].endswith(
+        """./dev q enqueue teams-outbound chatId=19:gone@thread.v2 'content=it'"'"'s late' 'mentions:=[]'"""
+    )
+    assert lines[-1] == "To whoever asks: not sent."
+    assert what_now(shown | {"payload": {}, "payloadMasked": True})[0].endswith("./dev q enqueue teams-outbound")
+
+
+# ---------------------------------------------------------------- may it have been sent? (findings 2, 11, 22)
+
+
+def test_a_lost_answer_that_nobody_could_look_for_may_have_been_sent() -> None:
+    lost, blind = attempt(1, ErrorClass.UNCERTAIN), attempt(2, ErrorClass.NETWORK, 500)
+    found = told(dead(ErrorClass.UNCERTAIN, lost, blind))
+    assert found.effect is Effect.POSSIBLE and found.headline.startswith("May have been sent")
+    assert found.tell == "may have been sent; a redrive looks into the chat first and sends only what is not there"
+    assert "the answer to attempt 1 was lost at 13:59:10 UTC" in text(found)
+    assert actions(found)[0] is Action.REDRIVE
+
+
+def test_an_outage_whose_looks_found_nothing_says_so() -> None:
+    looked: dict[str, Any] = {FOUND_NOTHING: True}
+    failed = [attempt(n, ErrorClass.UNCERTAIN, 503, **looked) for n in range(1, 7)]
+    found = told(dead(ErrorClass.UNCERTAIN, *failed))
+    assert found.headline == "Most likely not sent: Graph answered 503 Service Unavailable, until the retries ended"
+    assert "Graph failed within 54 s: 6 times Graph answered 503 Service Unavailable." in found.why
+    assert found.tell.startswith("most likely not sent")
+    assert "found nothing" in text(found)
+
+
+def test_an_unreachable_graph_has_sent_nothing() -> None:
+    found = told(dead(ErrorClass.NETWORK, *(attempt(n, ErrorClass.NETWORK) for n in range(1, 7))))
+    assert (found.effect, found.tell) == (Effect.NONE, "not sent")
+    assert found.headline == "Not sent: Graph could not be reached, until the retries ended"
+
+
+def test_a_redrive_of_one_that_may_have_been_sent_may_have_been_sent() -> None:
+    again = dead(ErrorClass.NETWORK, attempt(1, ErrorClass.NETWORK))
+    assert told(again, earlier=(ErrorClass.UNCERTAIN,)).effect is Effect.POSSIBLE
+    assert told(again, earlier=(ErrorClass.NETWORK,)).effect is Effect.NONE
+
+
+def test_a_lost_worker_counts_its_share_and_may_have_sent() -> None:
+    ends = [ErrorClass.WORKER_LOST] * 6 + [ErrorClass.TIMEOUT] * 3
+    found = told(dead(ErrorClass.WORKER_LOST, *(attempt(n, kind) for n, kind in enumerate(ends, 1))))
+    assert "6 of 9 attempts ended because the worker died or stood still" in text(found)
+    assert "3 times no answer came in time" in text(found)
+    assert found.effect is Effect.POSSIBLE and actions(found)[0] is Action.LOOK_AT_LOGS
+
+
+def test_a_sync_sends_nothing() -> None:
+    found = told(dead(ErrorClass.WORKER_LOST, attempt(1, ErrorClass.WORKER_LOST), queue="sync", payload={}))
+    assert (found.effect, found.tell) == (Effect.NONE, "not done")
+
+
+def test_a_workflow_cannot_be_asked() -> None:
+    found = told(dead(ErrorClass.UNCERTAIN, attempt(1, ErrorClass.UNCERTAIN, sender="workflow")))
+    assert "Look into the chat. Not there: redrive it." in text(found) and "nobody can ask a workflow" in found.tell
+
+
+# ---------------------------------------------------------------- refusals (findings 1, 6)
+
+
+def test_a_chat_that_is_gone_is_named_and_redrive_is_not_the_first_step() -> None:
+    found = told(dead(ErrorClass.VALIDATION, attempt(1, ErrorClass.VALIDATION, 404)))
+    assert found.headline == f"Not sent: the chat {CHAT} does not exist"
+    assert actions(found)[:2] == [Action.ENQUEUE_ANEW, Action.DISCARD]
+
+
+FORBIDDEN = [
+    ("User is not a member: it is not allowed.", f"{ACCOUNT} is not a member of the chat {CHAT}", "add it there"),
+    ("AclCheckFailed-Send message", f"{ACCOUNT} is not a member of the chat {CHAT}", "add it there"),
+    ("Failed to get license information for the user", f"{ACCOUNT} has no licence for Teams", "licence"),
+    ("Missing role permissions on the request", "a permission lacks", "which permission lacks"),
+    ("Forbidden", "Graph refused it (403)", "add it there"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "headline", "step"), FORBIDDEN)
+def test_a_refusal_names_who_lacks_what(message: str, headline: str, step: str) -> None:
+    found = told(dead(ErrorClass.AUTH, attempt(1, ErrorClass.AUTH, 403, message, sender="account")))
+    assert found.headline == f"Not sent: {headline}"
+    assert step in text(found)
+
+
+def test_a_mailbox_that_a_policy_closes_is_named() -> None:
+    refused = attempt(1, ErrorClass.AUTH, 403, "Access to OData is disabled", code="ErrorAccessDenied")
+    found = told(mail(JobState.DEAD, refused, error_class=ErrorClass.AUTH, finished_at=NOW))
+    assert found.headline == "Not sent: the application may not use the mailbox dispatch@fleet.example"
+    assert "access policy" in text(found)
+
+
+# ---------------------------------------------------------------- dead letters that are dealt with (findings 5, 7, 12)
+
+
+def test_a_redriven_one_leads_to_the_job_that_it_runs_as() -> None:
+    letter = LETTER_ROW | {"redriven_at": NOW, "redriven_by": "key 1", "redriven_job_id": OTHER}
+    chain = [{"relation": "redrivenAs", "id": OTHER, "queue": "teams-outbound", "state": "completed"}]
+    found = told(dead(ErrorClass.NETWORK), letter=letter, related=chain)
+    assert found.headline == f"Redriven at 14:00:00 UTC by key 1 as job {OTHER}: completed"
+    assert (found.label, actions(found), found.effect) == ("dead, redriven", [Action.SHOW_JOB], Effect.DONE)
+
+
+def test_a_discarded_one_asks_for_nothing() -> None:
+    found = told(dead(ErrorClass.NETWORK), letter=LETTER_ROW | {"discarded_at": NOW, "discarded_by": "key 1"})
+    assert (found.label, actions(found)) == ("dead, discarded", [])
+
+
+def test_a_dead_one_of_an_ordering_key_says_how_many_wait_behind_it() -> None:
+    one = dead(ErrorClass.NETWORK, lane="teams-outbound:order:truck-7")
+    assert "3 jobs of ordering key truck-7 wait behind it" in text(told(one, holder=JOB, behind=3))
+    assert "truck-7" not in text(told(one, holder=OTHER, behind=3))
+
+
+def test_a_dependency_is_led_to_and_a_redrive_warned_of() -> None:
+    one = dead(ErrorClass.DEPENDENCY, result={"dependency": {"id": str(OTHER), "state": "dead"}})
+    found = told(one, dependency_state=JobState.DEAD)
+    assert (found.next[0].action, found.next[0].target) == (Action.SHOW_JOB, str(OTHER))
+    assert "although that job has not succeeded" in text(found)
+    assert "although" not in text(told(one, dependency_state=JobState.COMPLETED))
+
+
+# ---------------------------------------------------------------- deadlines (finding 19)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"by": "pause"}, "the queue teams-outbound was paused by ann at 13:00:00 UTC"),
+        ({"by": "key", "key": f"chat:{CHAT}", "blockedUntil": "2026-11-25T14:30:00Z"}, "which took no more then (429)"),
+        ({"by": "jobs"}, "it waited for other jobs"),
+        ({"by": "later", "reason": "no token"}, "it was put off: no token"),
+        ({"by": "workers"}, "no worker of teams-outbound was free in time"),
+    ],
+)  # fmt: skip
+def test_a_deadline_says_why_it_had_not_started(held: dict[str, Any], said: str) -> None:
+    one = dead(ErrorClass.EXPIRED, expires_at=NOW, result={"heldBack": held})
+    assert said in text(told(one, paused_by="ann", paused_at=NOW - timedelta(hours=1)))
+
+
+def test_a_deadline_during_retries_says_that_it_failed() -> None:
+    found = told(dead(ErrorClass.EXPIRED, *(attempt(n, ErrorClass.NETWORK, 502) for n in (1, 2, 3)), expires_at=NOW))
+    assert (
+        "It failed 3 times: 3 times Graph answered 502 Bad Gateway. The next try would have been too late." in found.why
+    )
+
+
+# ---------------------------------------------------------------- jobs that have not ended (findings 3, 4, 5, 10, 22)
+
+
+def test_a_parked_one_names_the_account_and_offers_no_run_now() -> None:
+    found = told(
+        job(JobState.SCHEDULED, run_at=NOW + timedelta(minutes=11)),
+        identity=ACCOUNT, identity_since=NOW, alert_id=OTHER, alert_reason="it is not signed in.",
+    )  # fmt: skip
+    assert (found.headline, found.label) == (f"Parked: no token for {ACCOUNT}", "parked")
+    assert actions(found) == [Action.SIGN_IN, Action.SHOW_ALERT] and found.accounts == [ACCOUNT]
+
+
+def test_a_throttled_one_waits_until_the_time_that_graph_asked_for() -> None:
+    until = NOW + timedelta(minutes=4)
+    own = job(JobState.SCHEDULED, attempt(1, ErrorClass.RATE_LIMIT, 429), run_at=until)
+    found = told(own, key_blocked_until=until)
+    assert found.headline == "Waits: Graph asked to wait until 14:04:00 UTC for this chat (429)"
+    assert Action.RETRY not in actions(found) and "answered 429 to its last attempt" in text(found)
+    other = told(job(JobState.WAITING), waits_at=f"chat:{CHAT}", key_blocked_until=until)
+    assert other.headline == found.headline and "to another job" in text(other)
+
+
+def test_a_retry_says_what_failed_and_when_it_tries_again() -> None:
+    found = told(job(JobState.SCHEDULED, attempt(1, ErrorClass.NETWORK, 503), run_at=NOW + timedelta(seconds=8)))
+    assert found.headline == "Tries again at 14:00:08 UTC: Graph answered 503 Service Unavailable"
+    assert actions(found) == [Action.RETRY]
+
+
+def test_a_paused_queue_is_said_with_who_and_since_when_and_resumed() -> None:
+    facts: dict[str, Any] = {"is_paused": True, "paused_at": NOW, "paused_by": "key 1"}
+    for state in (JobState.READY, JobState.SCHEDULED):
+        found = told(job(state), **facts)
+        assert found.headline == "The queue teams-outbound is paused since 14:00:00 UTC by key 1"
+        assert (found.label, actions(found)) == ("paused", [Action.RESUME_QUEUE])
+    waits = told(job(JobState.WAITING), waits_at=f"chat:{CHAT}", **facts)
+    assert actions(waits)[-1] is Action.RESUME_QUEUE
+
+
+def test_one_behind_a_dead_one_of_its_ordering_key_is_blocked_and_names_it() -> None:
+    lane = "teams-outbound:order:truck-7"
+    facts: dict[str, Any] = {"waits_at": lane, "holder": OTHER, "behind": 3, "holder_since": NOW}
+    found = told(job(JobState.WAITING, lane=lane), holder_state=JobState.DEAD, **facts)
+    assert found.headline == f"Blocked by dead job {OTHER} since 14:00:00 UTC" and found.label == "blocked"
+    assert (found.next[0].action, found.next[0].target) == (Action.SHOW_JOB, str(OTHER))
+    turn = told(job(JobState.WAITING, lane=lane), holder_state=JobState.ACTIVE, **facts)
+    assert turn.label == "waits" and "which is active" in turn.headline
+
+
+def test_one_that_waits_for_jobs_names_them() -> None:
+    rows = [{"relation": "dependsOn", "id": OTHER, "queue": "sync", "state": "active"}]
+    found = told(job(JobState.WAITING, depends_on=(OTHER,)), waits_at="", related=rows)
+    assert found.headline == "Waits for 1 other job to end" and f"{OTHER} (active)" in text(found)
+
+
+def test_a_lease_that_is_over_is_taken_back_by_the_rescue_timer() -> None:
+    running = job(JobState.ACTIVE, leased_by="worker-1", lease_until=NOW - timedelta(seconds=20))
+    found = told(running)
+    assert "no sign of life since 13:59:40 UTC" in found.headline and "rescue timer takes it back within 30 s" in text(
+        found
+    )
+    late = told(replace(running, lease_until=NOW - timedelta(minutes=5)))
+    assert actions(late) == [Action.DOCTOR]
+
+
+# ---------------------------------------------------------------- ended well, or not (findings 12, 13)
+
+
+def test_a_sent_one_says_what_to_tell() -> None:
+    found = told(
+        job(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent", "message_id": "17", "read_back": True})
+    )
+    assert (found.headline, found.tell) == ("Sent at 14:00:00 UTC", "sent at 14:00:00 UTC, as message 17")
+    assert "found again, and not sent twice" in text(found)
+
+
+def failure(recipient: str, status: str) -> dict[str, Any]:
+    return {"recipient": recipient, "status": status, "diagnostic": "d", "reportedAt": NOW.isoformat()}
+
+
+def test_a_mail_that_came_back_is_no_success() -> None:
+    sent = mail(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent", "internet_message_id": "<a@x>"})
+    found = told(sent, failures=[failure("ann@x.example", "5.2.2")])
+    assert found.headline == "Sent, but not delivered to 1 of 2" and found.tone == "bad"
+    assert "the mailbox is full" in text(found) and "do not send them the whole mail again" in text(found)
+    assert "Find the right address" not in text(found)
+    assert "Find the right address" in text(told(sent, failures=[failure("ann@x.example", "5.1.1")]))
+
+
+def test_a_mailbox_whose_reports_nobody_sees_is_said() -> None:
+    sent = mail(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent"})
+    assert "dispatch@fleet.example is not watched" in text(told(sent, reports_watched=False))
+    assert "No report says that it came back." in text(told(sent, reports_watched=True))
+
+
+def test_a_cancelled_one_says_by_whom_or_why() -> None:
+    one = job(JobState.CANCELLED, finished_at=NOW)
+    assert told(one, orders=[{"action": "job.cancel", "who": "key 1"}]).headline == "Cancelled at 14:00:00 UTC by key 1"
+    assert "ann emptied the queue" in told(one, cleared_by="ann").headline
+    assert "the application did it" in text(told(one))
+    by_job = told(replace(one, result={"dependency": {"id": str(OTHER), "state": "dead"}}))
+    assert f"since job {OTHER} ended dead" in by_job.headline
+    assert f"Replaced at 14:00:00 UTC by job {OTHER}" == told(replace(one, result={"replacedBy": str(OTHER)})).headline
+
+
+def test_a_note_of_a_dead_letter_is_not_taken_for_the_message() -> None:
+    note = job(JobState.COMPLETED, queue="dead-letter", payload={"deadLetterId": str(uuid4())}, finished_at=NOW)
+    found = told(note)
+    assert actions(found) == [Action.SHOW_LETTER] and "not the message" in found.tell
