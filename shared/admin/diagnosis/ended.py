@@ -19,13 +19,12 @@ def completed(job: JobRecord, around: Circumstances) -> Diagnosis:
     result = job.result or {}
     at = clock(job.finished_at or around.now, around.now)
     if job.queue == "dead-letter" and isinstance(job.payload.get("deadLetterId"), str):
-        look = step("Look at that dead letter.", Action.SHOW_LETTER, job.payload["deadLetterId"])
-        return _done(
-            f"Done at {at}: somebody was told of a dead letter",
-            ["It is no message itself."],
-            [look],
-            "this is not the message",
-        )
+        about = next((row for row in around.related if row["relation"] == "about"), None)
+        steps = [step("Look at that dead letter.", Action.SHOW_LETTER, job.payload["deadLetterId"])]
+        if about is not None:
+            steps.insert(0, step("Look at the job that died.", Action.SHOW_JOB, about["id"]))
+        headline = f"Done at {at}: somebody was told of a dead letter"
+        return _done(headline, ["It is no message itself."], steps, "this is not the message")
     if result.get("outcome") == "split":
         jobs = count(int(result.get("jobs", 0)), "job")
         return _done(
