@@ -29,7 +29,12 @@ export function Question({ question, answer }) {
   const [values, setValues] = useState(() => Object.fromEntries(fields.map((field) => [field.name, field.value ?? ""])));
   const [typed, setTyped] = useState("");
   const [failure, setFailure] = useState(null);
+  const [corrected, setCorrected] = useState([]);
   const [busy, setBusy] = useState(false);
+  const change = (name, value) => {
+    setValues((before) => ({ ...before, [name]: value }));
+    setCorrected((before) => [...before, name]);
+  };
   const wrong = problemsOf(failure, fields);
   useEffect(() => { if (failure) modal.ref.current.querySelector("[aria-invalid=true]")?.focus(); }, [failure]);
   const ready = !busy && (!question.typed || typed.trim() === question.typed)
@@ -43,6 +48,7 @@ export function Question({ question, answer }) {
       answer(values);
     } catch (error) {
       setFailure(error);
+      setCorrected([]);
       setBusy(false);
     }
   };
@@ -51,7 +57,7 @@ export function Question({ question, answer }) {
     ${question.text ? html`<p>${question.text}</p>` : null}
     ${wrong.others.length ? html`<div class="failure" role="alert">${wrong.others.map((one) => html`<p>${one}</p>`)}</div>` : null}
     <div class="fields">${fields.map((field, index) => html`<${Input} key=${field.name} id=${`question-${index}`} field=${field} value=${values[field.name]}
-      problem=${wrong.of[field.name]} onChange=${(value) => setValues((before) => ({ ...before, [field.name]: value }))} />`)}</div>
+      problem=${corrected.includes(field.name) ? null : wrong.of[field.name]} onChange=${(value) => change(field.name, value)} />`)}</div>
     ${question.shows ? html`<${question.shows} values=${values} />` : null}
     ${question.typed ? html`<label class="field"><span>Type <strong>${question.typed}</strong> to confirm</span>
       <input type="text" autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>` : null}
