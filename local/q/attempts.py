@@ -25,7 +25,7 @@ def show_attempts(attempts: Sequence[Json]) -> None:
 
 def show_timeline(timeline: Sequence[Json]) -> None:
     rows = [[moment(one["at"]), one["event"], one["by"], one["text"]] for one in folded(timeline)]
-    show_table(["at", "what", "by", ""], rows)
+    show_table(["at", "what", "by", "details"], rows)
 
 
 def folded(timeline: Sequence[Json]) -> list[Json]:

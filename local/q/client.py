@@ -58,7 +58,7 @@ class Client:
                 timeout=TIMEOUT_SECONDS, allow_redirects=False,
             )  # fmt: skip
         except requests.RequestException as error:
-            raise _unreachable(self.target, error) from None
+            raise unreachable(self.target, error) from None
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -99,12 +99,15 @@ def _json(response: requests.Response, target: Target) -> Any:
         raise CommandError(Exit.UNAVAILABLE, text, hint="Does a proxy or a sign-in page stand before it?") from None
 
 
-def _unreachable(target: Target, error: requests.RequestException) -> CommandError:
-    """Without the error's own text, which is long and about sockets."""
+def unreachable(target: Target, error: requests.RequestException) -> CommandError:
+    """No answer: without the error's own text, which is long and about sockets."""
     if isinstance(error, requests.exceptions.SSLError):
         why, hint = "has a certificate that is not trusted here", "Look at the address; or set REQUESTS_CA_BUNDLE."
     elif isinstance(error, requests.Timeout):
         why, hint = "does not answer in time", "Try again: an app that sleeps takes a while. Then look at its log."
+    elif target.settings:
+        why = "cannot be reached: what runs here has no host any more"
+        hint = "./dev logs host says why it ended. Then ./dev down, and ./dev up again."
     elif target.is_local:
         why, hint = "cannot be reached", "Start it with ./dev up in another shell, or name another app by --url."
     else:

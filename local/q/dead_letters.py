@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from local.q.client import Client, Json
-from local.q.errors import usage
+from local.q.errors import Exit, usage
 from local.q.jobs import show_end
 from local.q.output import ago, say, show_json, show_table
-from local.q.session import AsJson, Cursor, Limit, client_of, confirm, confirm_count
+from local.q.session import AsJson, Cursor, From, Limit, To, client_of, confirm, confirm_count
+from local.q.times import HOW, read_time
 
 MOST_ORDERED = 500
 MOST_ROWS = 200
@@ -26,7 +27,7 @@ Reviewed = Annotated[
     bool | None, typer.Option("--reviewed/--unreviewed", help="Only those that somebody has, or has not, reviewed.")
 ]
 One = Annotated[str | None, typer.Argument(help="One: its id or its job's. Several: the options below.")]
-DiedAfter = Annotated[str | None, typer.Option(metavar="TIME", help="As 2026-12-01T08:00:00Z.")]
+DiedAfter = Annotated[str | None, typer.Option(metavar="TIME", help=HOW)]
 DiedBefore = Annotated[str | None, typer.Option(metavar="TIME")]
 Most = Annotated[int, typer.Option(min=1, max=MOST_ORDERED, help="So many at most, oldest first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -39,6 +40,8 @@ def dead(
     each: Annotated[bool, typer.Option("--each", help="One by one, newest first, in place of groups.")] = False,
     error_class: OfClass = None,
     pattern: OfPattern = None,
+    from_: From = None,
+    to: To = None,
     cursor: Cursor = None,
     limit: Limit = 50,
     json: AsJson = False,
@@ -47,13 +50,19 @@ def dead(
     client = client_of(context)
     if each:
         query = _filter(queue, error_class, pattern, reviewed) | {"status": "open", "cursor": cursor, "limit": limit}
+        query |= {"from": read_time("--from", from_), "to": read_time("--to", to)}
         page = client.call("listDeadLetters", query=query)
         show_json(page) if json else _show_letters(page)
         return
-    if error_class or pattern or cursor:
-        raise usage("--error-class, --pattern and --cursor go with --each")
+    if error_class or pattern or from_ or to or cursor:
+        raise usage("--error-class, --pattern, --from, --to and --cursor go with --each")
     groups = client.call("groupDeadLetters", query={"queue": queue, "reviewed": reviewed})
     show_json(groups) if json else _show_groups(groups)
+
+
+def _times(died_after: str | None, died_before: str | None) -> dict[str, str | None]:
+    after, before = read_time("--died-after", died_after), read_time("--died-before", died_before)
+    return {"diedAfter": after, "diedBefore": before}
 
 
 def _show_groups(found: Json) -> None:
@@ -111,7 +120,7 @@ def redrive(
 ) -> None:
     """Run one dead job again, or all that fit; asks then."""
     client = client_of(context)
-    chosen = _filter(queue, error_class, pattern, reviewed) | {"diedAfter": died_after, "diedBefore": died_before}
+    chosen = _filter(queue, error_class, pattern, reviewed) | _times(died_after, died_before)
     fitting = _fitting(letter, chosen)
     if letter is not None:
         order: Json = {"ids": [client.call("showDeadLetter", id=letter)["id"]]}
@@ -122,6 +131,8 @@ def redrive(
         order["ratePerSecond"] = rate
     done = client.call("redriveDeadLetters", body=order)
     show_json(done) if json else _show_redriven(done)
+    if done["skipped"] and not done["redriven"]:
+        raise typer.Exit(Exit.REFUSED)
 
 
 def _show_redriven(done: Json) -> None:
@@ -165,7 +176,7 @@ def discard(
 ) -> None:
     """Give up one dead letter for good, or all that fit; asks."""
     client = client_of(context)
-    times = {"diedAfter": died_after, "diedBefore": died_before}
+    times = _times(died_after, died_before)
     fitting = _fitting(letter, _filter(queue, error_class, pattern, reviewed) | times | {"foreign": foreign})
     if letter is not None:
         found = client.call("showDeadLetter", id=letter)

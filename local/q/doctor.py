@@ -14,8 +14,8 @@ import typer
 from local.q import permissions
 from local.q.client import Client, Json, refusal
 from local.q.errors import CommandError, Exit
-from local.q.findings import Finding, Level, problem
-from local.q.output import ago, say, show_json, span
+from local.q.findings import Finding, Level, by_weight, problem
+from local.q.output import ago, counted, say, show_json, span
 from local.q.session import AsJson, session_of
 from shared.monitoring.rules import RULES
 
@@ -23,6 +23,8 @@ from shared.monitoring.rules import RULES
 SKEW_SECONDS = 60.0
 #: More of one kind are not named one by one.
 MOST_NAMED = 10
+#: Families of alerts about what the doctor sees for itself.
+LOOKED_AT = frozenset({"dead-letter", "dead-letters", "timer", "oldest-ready"})
 _AGE = re.compile(r'^fleet_queue_timer_age_seconds\{timer="(\w+)"\} (\S+)$', re.MULTILINE)
 PARTS = {
     ("database", "away"): "Look whether PostgreSQL runs, and whether its firewall lets the app in.",
@@ -50,20 +52,15 @@ def doctor(context: typer.Context, json: AsJson = False) -> None:
     Exit code 1 when something needs doing.
     """
     session = session_of(context)
-    found: list[Finding] = []
-    for finding in _look(session.client):
-        found.append(finding)
-        if not json:
-            _show(finding)
-    for finding in permissions.look(session.target):
-        found.append(finding)
-        if not json:
-            _show(finding)
+    found = by_weight([*_look(session.client), *permissions.look(session.target)])
     problems = sum(one.level is Level.PROBLEM for one in found)
     if json:
         show_json({"url": session.target.url, "problems": problems, "findings": [asdict(one) for one in found]})
     else:
-        say(f"\n{problems} of {len(found)} need something done." if problems else "\nNothing needs doing.")
+        for finding in found:
+            _show(finding)
+        what = counted(problems, "thing needs", "things need")
+        say(f"\n{what} something done, what matters most first." if problems else "\nNothing needs doing.")
     raise typer.Exit(Exit.ATTENTION if problems else Exit.DONE)
 
 
@@ -91,6 +88,7 @@ def _look(client: Client) -> Iterator[Finding]:
         timers = dict(_AGE.findall(client.call("showPrometheus")))
         alerts = client.call("listAlerts", query={"status": "open", "limit": 200})
         failing = client.call("listSubscriptions", query={"status": "failing", "limit": MOST_NAMED})
+        groups = client.call("groupDeadLetters")["groups"]
     except CommandError as error:
         yield problem("admin API", str(error), error.hint or "Look at the app's log.")
         return
@@ -98,6 +96,7 @@ def _look(client: Client) -> Iterator[Finding]:
     yield from check_timers({name: float(age) for name, age in timers.items()})
     yield from check_queues(stats)
     yield from check_subscriptions(failing)
+    yield from check_dead_letters(groups)
     yield from check_alerts(alerts["items"])
 
 
@@ -166,16 +165,31 @@ def check_queues(stats: Json) -> Iterator[Finding]:
         if one["paused"]:
             waits = one["ready"] + one["scheduled"] + one["waiting"]
             yield Finding(
-                f"queue {name}", Level.NOTICE, f"paused; {waits} jobs wait", f"Let it go on: ./dev q resume {name}"
+                f"queue {name}",
+                Level.NOTICE,
+                f"paused; {counted(waits, 'job waits', 'jobs wait')}",
+                f"Let it go on: ./dev q resume {name}",
             )
         elif oldest is not None and oldest > limit:
             fine = False
             yield problem(f"queue {name}", f"a job has been ready for {span(oldest)}", RULES["oldest-ready"].remedy)
-        if one["deadLetters"]:
-            text = f"{one['deadLetters']} dead letters that nobody has dealt with"
-            yield Finding(f"queue {name}", Level.NOTICE, text, f"./dev q dead --queue {name}")
     if fine:
         yield Finding("queues", Level.OK, "no job has been ready for too long")
+
+
+def check_dead_letters(groups: list[Json]) -> Iterator[Finding]:
+    """Each group once, the largest first. What somebody has reviewed waits for a decision, and is no news."""
+    for one in groups[:MOST_NAMED]:
+        what = f"{counted(one['count'], 'job')} ended as {one['errorClass']}"
+        if one["foreign"]:
+            what = counted(one["count"], "message came that is not ours", "messages came that are not ours")
+        text = f"{what}, the last {ago(one['lastAt'])}: "
+        text += one["exampleMessage"].partition("\n")[0][:150]
+        level = Level.PROBLEM if one["unreviewed"] else Level.NOTICE
+        yield Finding(f"dead letters of {one['queue']}", level, text, f"./dev q show {one['exampleId']}")
+    if more := groups[MOST_NAMED:]:
+        text = f"{counted(len(more), 'more group')}, of {counted(sum(one['count'] for one in more), 'dead letter')}"
+        yield Finding("dead letters", Level.NOTICE, text, "./dev q dead")
 
 
 def check_subscriptions(failing: Json) -> Iterator[Finding]:
@@ -185,7 +199,8 @@ def check_subscriptions(failing: Json) -> Iterator[Finding]:
         remedy = "Mend that; it is tried again by itself. ./dev q subscriptions --status failing shows all."
         yield problem(f"subscription {one['resource']}", f"{one['problem']} ({ago(one['problemSince'])})", remedy)
     if counts["expiring"]:
-        text = f"{counts['expiring']} are near their end and not renewed; the first ends {ago(counts['nextExpiryAt'])}"
+        near = counted(counts["expiring"], "is near its end and not renewed", "are near their end and not renewed")
+        text = f"{near}; the first ends {ago(counts['nextExpiryAt'])}"
         yield problem(part, text, "See whether jobs of the queue subscriptions end: ./dev q list subscriptions")
     if counts["uncovered"]:
         text = f"{counts['uncovered']} of {counts['declared']} watched resources have none now"
@@ -197,10 +212,13 @@ def check_subscriptions(failing: Json) -> Iterator[Finding]:
 
 
 def check_alerts(alerts: list[Json]) -> Iterator[Finding]:
-    """Identities without a token, certificates that end and the rest are known to the app, and told here."""
+    """Identities without a token, certificates that end and the rest are known to the app, and told here; but not
+    what was looked at just now: an alert says what was, until it is resolved."""
     for one in alerts:
+        if one["key"].partition(":")[0] in LOOKED_AT:
+            continue
         text = f"{one['title']} ({ago(one['openedAt'])})"
-        remedy = f"{one['remedy']} ./dev q alerts show {one['id']}"
+        remedy = one["remedy"] if "./dev " in one["remedy"] else f"{one['remedy']} ./dev q alerts show {one['id']}"
         if one["acknowledgedAt"]:
             yield Finding(
                 f"alert {one['key']}", Level.NOTICE, f"{text}; {one['acknowledgedBy']} looks after it", remedy

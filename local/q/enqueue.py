@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from local.q.errors import usage
+from local.q.client import Json
+from local.q.errors import CommandError, usage
 from local.q.output import say, show_json
 from local.q.session import AsJson, Queue, client_of
 
@@ -36,7 +37,8 @@ def enqueue(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="Any other option of docs/reference/http.md, e.g. orderingKey=truck-7."
+            metavar="NAME=TEXT",
+            help="Any other option of docs/reference/http.md, e.g. orderingKey=truck-7; NAME:=JSON.",
         ),
     ] = None,
     json: AsJson = False,
@@ -48,19 +50,27 @@ def enqueue(
         "idempotencyKey": idempotency_key, "correlationId": correlation_id,
     }  # fmt: skip
     options = {name: value for name, value in named.items() if value is not None}
-    options |= dict(_option(text) for text in option or [])
+    options |= dict(read_option(text) for text in option or [])
     if isinstance(payloads, dict):
         body: Any = {"payload": payloads, **options}
     else:
         if "idempotencyKey" in options:
             raise usage("--idempotency-key goes with one job: all jobs of a list would be the same one")
         body = [{"payload": one, **options} for one in payloads]
-    answer = client_of(context).call("enqueueJobs", queue=queue, body=body)
+    try:
+        answer = client_of(context).call("enqueueJobs", queue=queue, body=body)
+    except CommandError as error:
+        raise _as_options(error) from None
     if json:
         show_json(answer)
         return
     for one in answer.get("jobs", [answer]):
-        say(f"{one['id']}  {'enqueued' if one['created'] else 'was there already'}")
+        say(f"{one['id']}  {'enqueued' if one['created'] else _was_there(one)}")
+
+
+def _was_there(receipt: Json) -> str:
+    differs = " Its payload is another one than yours!" if receipt.get("differs") else ""
+    return f"was there already, with one of these keys: nothing new was stored.{differs}"
 
 
 def _payloads(file: str | None, fields: list[str]) -> dict[str, Any] | list[Any]:
@@ -96,12 +106,39 @@ def _field(text: str) -> tuple[str, Any]:
     return (name[:-1], _json(text, value)) if name.endswith(":") else (name, value)
 
 
-def _option(text: str) -> tuple[str, Any]:
+def read_option(text: str) -> tuple[str, Any]:
+    """An option of the API. Raises CommandError."""
     name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise usage(f"--option {text}: write NAME=VALUE")
+    if not sign or not name.strip(":"):
+        raise usage(f"--option {text}: write NAME=TEXT, or NAME:=JSON for what is no text")
+    if name.endswith(":"):
+        return name[:-1], _json(text, value)
+    if name == "dependsOn" and not value.startswith("["):
+        return name, [one.strip() for one in value.split(",")]
     is_json = name.endswith(("Seconds", "Limit")) or name in ("priority", "dependsOn")
     return (name, _json(text, value)) if is_json else (name, value)
+
+
+#: How the fields that have an option of their own are spelled here.
+OPTIONS = {
+    "priority": "--priority", "delay": "--delay", "delaySeconds": "--delay", "runAt": "--run-at",
+    "expiresIn": "--expires-in", "expiresInSeconds": "--expires-in", "idempotencyKey": "--idempotency-key",
+    "correlationId": "--correlation-id",
+}  # fmt: skip
+
+
+def _as_options(error: CommandError) -> CommandError:
+    """The fields of a refusal as somebody has typed them here: KEY of the payload, or an option."""
+    problems = [(_typed(field), message) for field, message in error.problems]
+    return CommandError(error.code, str(error), problems=problems, hint=error.hint)
+
+
+def _typed(field: str) -> str:
+    """`payload.contnt` → `contnt`, `3.expiresIn` → `3.--expires-in`."""
+    number, _, rest = field.partition(".")
+    if number.isdigit() and rest:
+        return f"{number}.{_typed(rest)}"
+    return OPTIONS.get(field, field.removeprefix("payload."))
 
 
 def _json(text: str, value: str) -> Any:

@@ -25,5 +25,20 @@ class Finding:
     remedy: str | None = None
 
 
+#: What somebody does something about first; the rest follows in the order in which it was found.
+FIRST = ("app", "admin API", "database", "storage", "setting", "clock", "alert identity", "Graph", "timer", "queue")
+_LEVELS = (Level.PROBLEM, Level.UNKNOWN, Level.NOTICE, Level.OK)
+
+
+def by_weight(findings: list[Finding]) -> list[Finding]:
+    """What needs doing first, and of that what holds up most."""
+
+    def weight(finding: Finding) -> tuple[int, int]:
+        place = next((at for at, part in enumerate(FIRST) if finding.part.startswith(part)), len(FIRST))
+        return _LEVELS.index(finding.level), place
+
+    return sorted(findings, key=weight)
+
+
 def problem(part: str, text: str, remedy: str) -> Finding:
     return Finding(part, Level.PROBLEM, text, remedy)

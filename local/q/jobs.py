@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json as json_text
+import shlex
 from typing import Annotated, Any
 
 import typer
 
 from local.q.attempts import show_attempts, show_timeline
-from local.q.client import Client, Json
+from local.q.client import Json
 from local.q.diagnosis import show_headline, what_now
-from local.q.errors import CommandError, Exit
 from local.q.output import ago, moment, say, show_fields, show_json, show_table
+from local.q.search import find
 from local.q.session import AsJson, client_of
 
 Job = Annotated[str, typer.Argument(help="A job's id.")]
-JobOrLetter = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or its dead letter's.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="WHICH",
+        help="A job's id or its dead letter's, correlation id, idempotency key, chat, mailbox, recipient, message id …",
+    ),
+]
 
 
-def show(context: typer.Context, job: JobOrLetter, json: AsJson = False) -> None:
-    """Show all about one job, and what to do now."""
+def show(context: typer.Context, which: Which, json: AsJson = False) -> None:
+    """Show all about one job, and what to do now; or, where several fit, these to choose from."""
     client = client_of(context)
-    found = _find(client, job)
+    found = find(client, which)
     if json:
         show_json(found)
+        return
+    if "items" in found:
+        _show_choice(which, found)
         return
     if "payload" not in found:
         _show_message(found)
@@ -31,21 +41,14 @@ def show(context: typer.Context, job: JobOrLetter, json: AsJson = False) -> None
     _show(found)
 
 
-def _find(client: Client, job: str) -> Json:
-    """A job, by its id or its dead letter's; or the dead letter of a message that is no job."""
-    try:
-        found: Json = client.call("showJob", id=job)
-    except CommandError as error:
-        if error.code is not Exit.NOT_FOUND:
-            raise
-        try:
-            letter: Json = client.call("showDeadLetter", id=job)
-        except CommandError as other:
-            raise (error if other.code is Exit.NOT_FOUND else other) from None
-        if letter["jobId"] is None:
-            return letter
-        found = client.call("showJob", id=letter["jobId"])
-    return found
+def _show_choice(text: str, page: Json) -> None:
+    """Several fit: newest first, and how to go on."""
+    more = " and more" if page["next"] else ""
+    say(f"{len(page['items'])} jobs{more} fit {text!r}, newest first:\n")
+    show_page(page | {"next": None}, with_queue=True)
+    say(f"\nOne of them: ./dev q show {page['items'][0]['id']}")
+    if page["next"]:
+        say(f"All of them: ./dev q list --search {shlex.quote(text)}")
 
 
 def cancel(context: typer.Context, job: Job, json: AsJson = False) -> None:
@@ -101,6 +104,11 @@ def _why(one: Json) -> str:
 def _show(job: Json) -> None:
     say(f"{job['id']}  {job['queue']}  {job['state']}", "bold")
     show_headline(job)
+    if job["internal"]:
+        say("An internal job: the system made it for itself, it is nobody's message.", "yellow")
+        for one in job["related"]:
+            if one["relation"] == "about":
+                say(f"It is about this one: ./dev q show {one['id']}", "yellow")
     say()
     show_fields([
         ("priority", job["priority"]),

@@ -97,6 +97,11 @@ def ago(text: str | None) -> str:
     return f"in {span(-seconds // 1)}" if seconds < -1 else f"{span(max(seconds, 0) // 1)} ago"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 dead letter`, `1,204 dead letters`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def span(seconds: float | None) -> str:
     """`42 s`, `3 min`, `5 h`, `2 d`."""
     if seconds is None:

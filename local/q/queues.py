@@ -10,38 +10,46 @@ import typer
 from local.q import jobs
 from local.q.client import Json
 from local.q.errors import CommandError, Exit, usage
-from local.q.output import say, show_json, show_table, span
-from local.q.session import AsJson, Cursor, Limit, Queue, client_of
+from local.q.output import counted, note, say, show_json, show_table, span
+from local.q.search import NOT_KEPT, WHAT
+from local.q.session import AsJson, Cursor, From, Limit, Queue, To, client_of
+from local.q.times import read_time
 
 State = Annotated[
     str | None, typer.Option("--status", help="scheduled, waiting, ready, active, completed, dead or cancelled.")
 ]
-Search = Annotated[str | None, typer.Option(help="An id, correlation id or idempotency key, as a whole.")]
+Search = Annotated[str | None, typer.Option(help="What a caller has of it: see ./dev q show --help.")]
+OfClass = Annotated[str | None, typer.Option("--error-class", help="Only dead ones of this class, e.g. auth.")]
 
 
 def list_(
     context: typer.Context,
-    queue: Annotated[str | None, typer.Argument(help="A queue, for its jobs; --search takes all.")] = None,
+    queue: Annotated[str | None, typer.Argument(help="A queue, for its jobs; with an option, all have them.")] = None,
     status: State = None,
     search: Search = None,
+    error_class: OfClass = None,
+    from_: From = None,
+    to: To = None,
     cursor: Cursor = None,
     limit: Limit = 50,
     json: AsJson = False,
 ) -> None:
-    """Show all queues; or jobs, newest first."""
+    """Show all queues; or jobs, newest first: of a queue, or (with an option) of all."""
+    client = client_of(context)
+    times = {"from": read_time("--from", from_), "to": read_time("--to", to)}
+    asked = {"status": status, "search": search, "errorClass": error_class, **times, "cursor": cursor}
+    if queue is None and not any(asked.values()):
+        stats = client.call("showStats")
+        show_json(stats) if json else _show_stats(stats)
+        return
+    query = asked | {"limit": limit}
     if queue is not None:
-        query = {"status": status, "search": search, "cursor": cursor, "limit": limit}
-        page = client_of(context).call("listJobs", queue=queue, query=query)
-        show_json(page) if json else jobs.show_page(page)
-        return
-    if search is not None and status is None:
-        page = client_of(context).call("findJobs", query={"search": search, "cursor": cursor, "limit": limit})
-        show_json(page) if json else jobs.show_page(page, with_queue=True)
-        return
-    if status or cursor:
-        raise usage("--status goes with a queue, --cursor with a queue or --search: ./dev q list QUEUE")
-    stats = client_of(context).call("showStats")
-    show_json(stats) if json else _show_stats(stats)
+        page = client.call("listJobs", queue=queue, query=query)
+    else:
+        page = client.call("findJobs", query=query)
+    show_json(page) if json else jobs.show_page(page, with_queue=queue is None)
+    if search and not page["items"] and not json:
+        note(f"{WHAT}\n{NOT_KEPT}")
 
 
 def _show_stats(stats: Json) -> None:
@@ -103,4 +111,4 @@ def clear(
         answer = client.call("clearQueue", queue=queue, query={"confirm": "yes"})
         cancelled, more = cancelled + answer["cancelled"], answer["more"] and answer["cancelled"] > 0
     done = {"queue": queue, "cancelled": cancelled}
-    show_json(done) if json else say(f"{cancelled:,} jobs of {queue} are cancelled.")
+    show_json(done) if json else say(f"{counted(cancelled, 'job is', 'jobs are')} cancelled in {queue}.")

@@ -13,10 +13,13 @@ import typer
 from local.q.client import Client
 from local.q.errors import usage
 from local.q.target import Target, find_target
+from local.q.times import HOW
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, as the admin API gives it.")]
 Cursor = Annotated[str | None, typer.Option(help="The next page: what the one before ended with.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="Rows of a page.")]
+From = Annotated[str | None, typer.Option("--from", metavar="TIME", help=f"Not before: {HOW}.")]
+To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before.")]
 Queue = Annotated[str, typer.Argument(help="A queue's name, e.g. teams-outbound.")]
 
 

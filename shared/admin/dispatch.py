@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.access import KEY_HEADER, AdminAccess, Principal, TokensUnavailableError, Verdict
 from shared.admin.errors import RefusalError
@@ -25,6 +26,7 @@ from shared.engine.errors import (
     TransportUnavailableError,
     UnknownQueueError,
 )
+from shared.engine.spelling import unknown_queue
 from shared.handlers.registry import QUEUES
 from shared.settings_errors import SettingsError
 
@@ -141,7 +143,7 @@ def _correlation_id(request: Request) -> str:
 def _parameters(request: Request) -> Mapping[str, str]:
     queue = request.parameters.get("queue")
     if queue is not None and queue not in QUEUES:
-        raise RefusalError(404, f'queue "{queue}" does not exist')
+        raise RefusalError(404, unknown_queue(queue, QUEUES))
     return request.parameters
 
 
@@ -165,12 +167,14 @@ def _checked(what: str, check: Callable[[], BaseModel]) -> BaseModel:
         return check()
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        problems = [Problem(".".join(map(str, one["loc"])), _message(one["msg"])) for one in found]
+        problems = [Problem(".".join(map(str, one["loc"])), _message(one)) for one in found]
         raise RefusalError(422, f"{what} is wrong: {_spelled(problems)}", problems) from None
 
 
-def _message(text: str) -> str:
-    return text.removeprefix("Value error, ")
+def _message(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "this field is not known: remove it"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _spelled(problems: list[Problem]) -> str:

@@ -46,6 +46,7 @@ from shared.engine.json_text import to_json
 from shared.engine.limit_key import LimitKey
 from shared.engine.messages import wake_up_body
 from shared.engine.ports import Store, Transport
+from shared.engine.spelling import unknown_queue
 
 log = logging.getLogger(__name__)
 
@@ -216,9 +217,7 @@ class Producer:
         """The job as it may be stored. Raises UnknownQueueError, QueueClosedError, PayloadError."""
         spec = self._specs.get(job.queue)
         if spec is None:
-            raise UnknownQueueError(
-                f'queue "{job.queue[:80]}" does not exist; the queues are: {", ".join(sorted(self._specs))}'
-            )
+            raise UnknownQueueError(unknown_queue(job.queue, self._specs))
         if spec.closed:
             raise QueueClosedError(f'queue "{job.queue}" takes no jobs: {spec.closed}')
         problems = list(_option_problems(job))

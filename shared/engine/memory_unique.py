@@ -80,4 +80,4 @@ class UniqueKeys:
 
 
 def singleton_problem(row: Row) -> str:
-    return f"singleton_key: job {row.id} is live ({row.state.value})"
+    return f"singletonKey: job {row.id} is live ({row.state.value})"

@@ -18,6 +18,7 @@ from typing import Any
 from shared.engine.errors import PayloadError, Problem, UnreadableMessageError
 from shared.engine.job import NewJob
 from shared.engine.job_keys import KEY_FIELDS, read_batch, read_dependencies, read_duration, read_lane, read_unique
+from shared.engine.spelling import unknown_field
 
 MOST_JOBS_PER_WAKE_UP = 1000
 #: So many characters of a message are shown.
@@ -97,7 +98,7 @@ def read_wake_up(message: dict[str, Any]) -> WakeUp | None:
 
 def read_job(queue: str, message: dict[str, Any]) -> NewJob:
     """The job in a decoded body. Raises PayloadError naming the fields; the payload itself is not checked here."""
-    problems = [Problem(name, "this field is not known: remove it") for name in sorted(set(message) - _FIELDS)]
+    problems = [Problem(name, unknown_field(name, _FIELDS)) for name in sorted(set(message) - _FIELDS)]
     payload = message.get("payload")
     if not isinstance(payload, dict):
         problems.append(Problem("payload", "it must be a JSON object"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from shared.engine.errors import PayloadError, Problem
+from shared.engine.spelling import unknown_field
 from shared.handlers.registry import QUEUES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def parse_payload(queue: str, text: str, context: Mapping[str, Any] | None = Non
     try:
         return payload_model(queue).model_validate_json(text, context=context)
     except ValidationError as error:
-        problems = [_problem(error, index) for index in range(error.error_count())]
+        problems = [_problem(queue, error, index) for index in range(error.error_count())]
         raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems) from None
 
 
@@ -48,8 +49,35 @@ def _load(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _problem(error: ValidationError, index: int) -> Problem:
+def _problem(queue: str, error: ValidationError, index: int) -> Problem:
     """Pydantic's finding without the value: payloads are nobody's business in logs and error answers."""
     found = error.errors(include_url=False, include_input=False, include_context=False)[index]
     field = ".".join(str(part) for part in found["loc"])
-    return Problem(f"payload.{field}" if field else "payload", found["msg"].removeprefix("Value error, "))
+    text = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        text = unknown_field(str(found["loc"][-1]), _fields_at(payload_model(queue), found["loc"][:-1]))
+    return Problem(f"payload.{field}" if field else "payload", text)
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The fields that there are at a place of a payload, as callers spell them."""
+    schema = model.model_json_schema(by_alias=True)
+    found = [schema]
+    for step in place:
+        found = [_follow(part, step) for one in found for part in _choices(schema, one)]
+    return sorted({name for one in found for part in _choices(schema, one) for name in part.get("properties", {})})
+
+
+def _choices(schema: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a part of a JSON Schema may be: behind its reference, and each of its alternatives."""
+    if "$ref" in part:
+        part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+    rest = part.get("anyOf") or part.get("oneOf")
+    return [one for choice in rest for one in _choices(schema, choice)] if rest else [part]
+
+
+def _follow(part: dict[str, Any], step: int | str) -> dict[str, Any]:
+    """One step of an error's place: a field, an entry of a list, or the alternative that was tried."""
+    if isinstance(step, int):
+        return dict(part.get("items", {}))
+    return dict(part.get("properties", {}).get(step, part))

@@ -18,6 +18,7 @@ from shared.outgoing.webhooks import Endpoint, WebhookSender
 
 ChannelName = Literal["teams-activity", "push", "webhook"]
 CHANNELS: tuple[ChannelName, ...] = get_args(ChannelName)
+NEEDS_LINK = "the channel teams-activity needs one, where a click leads: give a link into Teams"
 #: What a tag of Notification Hubs may be made of.
 _TAG = re.compile(r"[A-Za-z0-9_@#.:-]+")
 
@@ -68,7 +69,7 @@ class ActivityChannel:
     def send(self, job: Job, notice: Notice) -> dict[str, Any]:
         user_id = _user(notice)
         if notice.url is None:
-            raise RejectedError("url: the activity feed needs one, where a click leads: give a link into Teams")
+            raise RejectedError(f"url: {NEEDS_LINK}")
         activity = Activity(
             notice.body or notice.title,
             chain_id_of(job.effect_id),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.engine.backoff import decide
 from shared.engine.classify import classify
@@ -20,7 +20,7 @@ from shared.engine.errors import JobError
 from shared.engine.job import Completed, Dead, Job, NewJob
 from shared.graph.client import to_bytes
 from shared.handlers.graph_errors import graph_attempt, sending
-from shared.handlers.notification_channels import Channel, ChannelName, Notice, NotificationRoutes
+from shared.handlers.notification_channels import NEEDS_LINK, Channel, ChannelName, Notice, NotificationRoutes
 from shared.handlers.payload_fields import Identifier, OneLine, Payload
 from shared.handlers.services import Services
 
@@ -42,7 +42,7 @@ class Notification(Payload):
     data: dict[str, Any] = Field(default_factory=dict)
     channel: ChannelName | Annotated[list[ChannelName], Field(min_length=1, max_length=3)] | None = None
     endpoint: Annotated[OneLine, Field(min_length=1, max_length=100)] | None = None
-    url: Annotated[OneLine, Field(max_length=2048)] | None = None
+    url: Annotated[OneLine, Field(max_length=2048)] | None = Field(None, validate_default=True)
     type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] = "notification"
 
     @property
@@ -69,7 +69,10 @@ class Notification(Payload):
 
     @field_validator("url")
     @classmethod
-    def _https(cls, value: str | None) -> str | None:
+    def _link(cls, value: str | None, info: ValidationInfo) -> str | None:
+        chosen = info.data.get("channel")
+        if value is None and "teams-activity" in ([chosen] if isinstance(chosen, str) else chosen or []):
+            raise ValueError(NEEDS_LINK)
         if value is not None and (not value.startswith("https://") or " " in value):
             raise ValueError("must be an address that begins with https://, without spaces")
         return value

@@ -85,7 +85,7 @@ RULES: Mapping[str, Rule] = {
             "dead-letters",
             "queue",
             "dead letters",
-            "{value:,.0f} dead letters of {scope} wait for somebody",
+            "Dead letters of {scope} wait for somebody: {value:,.0f}",
             "Group them by error, mend the cause, then redrive or discard them.",
             Threshold(50, 500),
         ),

@@ -45,6 +45,7 @@ _DEAD: LiteralString = """
 select job_id from queue.dead_letter_queue
  where names && %(digests)s and died_at <= %(until)s order by died_at desc limit %(most)s
 """
+_LETTER: LiteralString = "select job_id from queue.dead_letter_queue where id = %(id)s"
 _SCOPES: LiteralString = "select distinct key_scope from queue.queue_settings where key_scope is not null"
 _LATEST: LiteralString = "select least(%s, clock_timestamp() + interval '1 hour')"
 
@@ -84,7 +85,7 @@ def find(
     ids += _of_messages(conn, text, until, values)
     exact = _uuid(text)
     if exact is not None:
-        ids.append(exact)
+        ids += [exact, *_read(conn, _LETTER, values | {"id": exact})]
     low, high, tail = _range(text.lower()) if exact is None else (None, None, "")
     return Found(
         ids=list(dict.fromkeys(ids)),

@@ -344,4 +344,9 @@ def _refusals(refusal: type[EnqueueError] | type[ControlError]) -> Iterator[None
     try:
         yield
     except psycopg.errors.InvalidParameterValue as error:
-        raise refusal(error.diag.message_primary or str(error)) from error
+        raise refusal(_spelled(error.diag.message_primary or str(error))) from error
+
+
+def _spelled(text: str) -> str:
+    """The database's own names of an enqueue's options, as callers spell them."""
+    return text.replace("singleton_key:", "singletonKey:")

@@ -37,19 +37,17 @@ export const VIEWS = {
   audit: { title: "Audit", shows: Audit },
   nowhere: { title: "Nothing here", shows: Nowhere },
 };
-const UUID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 export function Header({ who, leave, utc, setUtc, help }) {
   const search = (event) => {
     event.preventDefault();
     const text = event.target.elements.search.value.trim();
-    if (UUID.test(text)) go("jobs", text.toLowerCase());
-    else if (text) go("jobs", null, { search: text });
+    if (text) go("jobs", null, { search: text });
   };
   return html`<header>
     <a class="brand" href=${link("overview")}>Fleet Queue</a>
     <form role="search" onSubmit=${search}><input id="search" name="search" type="search" autocomplete="off" spellcheck="false"
-      aria-label="Find a job by id, correlation id or idempotency key" placeholder="Job id, correlation id or key" /></form>
+      aria-label="Find a message by id, chat, mailbox, recipient or what else somebody has of it" placeholder="Id, chat, mailbox, recipient …" /></form>
     <div class="tools">
       <button type="button" class="quiet" aria-pressed=${utc ? "true" : "false"} onClick=${() => setUtc(!utc)} title="Switch between local time and UTC">${utc ? "UTC" : localZone}</button>
       <button type="button" class="quiet" onClick=${help} aria-label="Keyboard shortcuts">?</button>

@@ -32,7 +32,7 @@ const classOf = ({ number, wide, name }) => (number ? "number" : wide ? "wide" :
 
 /** `columns`: {title, cell(row), and what it is: number, wide (running text) or name}; on a phone every row becomes a card. */
 export function Table({ caption, columns, rows, keyOf = (row) => row.id, empty = "Nothing here.", isMarked }) {
-  if (rows.length === 0) return html`<p class="empty">${empty}</p>`;
+  if (rows.length === 0) return typeof empty === "string" ? html`<p class="empty">${empty}</p>` : empty;
   return html`<div class="scroll"><table role="table">
     <caption>${caption}</caption>
     <thead role="rowgroup"><tr role="row">${columns.map((column) => html`
@@ -91,6 +91,15 @@ export function Field({ label, value = "", onChange, hint }) {
   const id = idOf(label);
   return html`<div class="field"><label for=${id}>${label}</label><input id=${id} type="search" value=${text} placeholder=${hint} autocomplete="off" spellcheck="false"
     onInput=${(event) => setText(event.target.value)} onBlur=${give} onSearch=${give} onKeyDown=${(event) => event.key === "Enter" && give()} /></div>`;
+}
+
+/** A date and time in the page's zone; `value` and what is reported are instants. */
+export function Moment({ label, value = "", onChange }) {
+  const { utc } = usePage();
+  const shown = value ? moment(value, utc).replace(" ", "T").slice(0, 16) : "";
+  const give = (text) => onChange(text ? new Date(utc ? `${text}Z` : text).toISOString() : "");
+  return html`<div class="field"><label for=${idOf(label)}>${label}</label><input id=${idOf(label)} type="datetime-local" value=${shown}
+    onChange=${(event) => give(event.target.value)} /></div>`;
 }
 
 const idOf = (label) => `field-${label.toLowerCase().replaceAll(/\W+/g, "-")}`;

@@ -68,7 +68,9 @@ def test_cli_finds_a_job_and_says_what_happened_and_what_to_do(system: System, c
     assert made["id"] in cli.text("list", QUEUE, "--status", "dead")
     [found] = cli.json("list", QUEUE, "--search", name)["items"]
     assert (found["id"], found["errorClass"]) == (made["id"], "validation")
-    assert found in cli.json("list", "--search", name)["items"]  # beside the job that tells of the dead letter
+    assert cli.json("list", "--search", f" {name.upper()} ")["items"] == [found]  # without the job that tells of it
+    failures = cli.json("list", "--status", "dead", "--error-class", "validation", "--from", "10min")["items"]
+    assert found in failures and not cli.json("list", "--status", "dead", "--to", "1h")["items"]
     assert any(QUEUE in line and made["id"] in line for line in cli.text("list", "--search", name).splitlines())
     shown = cli.json("show", made["id"])
     text = cli.text("show", made["id"])
@@ -77,7 +79,18 @@ def test_cli_finds_a_job_and_says_what_happened_and_what_to_do(system: System, c
     assert "404" in text and "validation: Graph answered 404" in text and '"content": "Lost"' in text
     now = text.partition("What to do now\n")[2]
     assert "Correct the source" in now and f"./dev q discard {shown['deadLetterId']}" in now
-    assert cli.text("show", shown["deadLetterId"]) == text
+    for which in (shown["deadLetterId"], name, f" {name.upper()} ", f"{made['id'][:8]}…{made['id'][-4:]}",
+                  call["request_id"]):  # fmt: skip
+        assert cli.text("show", which) == text, which
+    [told] = cli.json("list", "dead-letter", "--search", name)["items"]
+    assert f"./dev q show {made['id']}" in cli.text("show", told["id"])
+    cli.json("enqueue", QUEUE, "chatId=19:gone@thread.v2", "content=Other", "--correlation-id", name, "--delay", "99")
+    chosen = cli.text("show", name)
+    assert f"2 jobs fit '{name}', newest first" in chosen and made["id"] in chosen
+    key = ("--idempotency-key", name)
+    first = cli.json("enqueue", QUEUE, "chatId=19:gone@thread.v2", "content=One", "--delay", "99", *key)["id"]
+    again = cli.text("enqueue", QUEUE, "chatId=19:gone@thread.v2", "content=Two", *key)
+    assert again.startswith(first) and "nothing new was stored. Its payload is another one than yours!" in again
 
 
 def test_cli_pages_by_cursor(system: System, cli: Cli) -> None:
@@ -127,6 +140,8 @@ def test_cli_looks_after_dead_letters(system: System, cli: Cli, monkeypatch: pyt
     assert [one["id"] for one in done["redriven"]] == [letters[str(jobs[0])]]
     assert "runs again as" in cli.text("redrive", str(jobs[1]))
     assert "was redriven" in cli.run("retry", str(jobs[1]))[2]
+    code, output, _ = cli.run("redrive", str(jobs[1]))
+    assert code == Exit.REFUSED and "left as it is: the dead letter is redriven already" in output
     code, _, errors = cli.run("redrive", "--queue", QUEUE)
     assert code == Exit.USAGE and "--yes" in errors
     fitting = ("redrive", "--queue", QUEUE, "--error-class", "validation", "--died-before", "2026-01-01T00:00:00Z")
@@ -328,13 +343,19 @@ def test_cli_shows_what_is_watched_and_synced(system: System, cli: Cli) -> None:
 def test_cli_refusals_say_what_to_try(system: System, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = str(uuid4())
     for arguments, expected, told in (
-        (("show", unknown), Exit.NOT_FOUND, "no job with this id"),
+        (("show", unknown), Exit.NOT_FOUND, "A search takes"),
+        (("show", "nobody@fleet.example"), Exit.NOT_FOUND, "kept for 30 days"),
         (("pause", "nonsense"), Exit.NOT_FOUND, 'queue "nonsense" does not exist'),
+        (("pause", "teams-outbund"), Exit.NOT_FOUND, "did you mean teams-outbound?"),
+        (("enqueue", QUEUE, "chatId=19:x@thread.v2", "contnt=x"), Exit.REFUSED, "\ncontnt: this field is not known"),
+        (("enqueue", QUEUE, "content=x", "--expires-in", "-1"), Exit.REFUSED, "--expires-in: it must be longer"),
+        (("enqueue", QUEUE, "content=x", "--option", "orderKey=x"), Exit.REFUSED, "did you mean orderingKey?"),
+        (("enqueue", "notifications", 'userIds:=["a"]', "title=x", "channel=teams-activity"), Exit.REFUSED, "url: "),
         (("enqueue", QUEUE, "chatId=19:x@thread.v2"), Exit.REFUSED, "payload: content is empty"),
         (("enqueue", QUEUE, "content=x", "--priority", "11"), Exit.REFUSED, "priority"),
         (("enqueue", QUEUE), Exit.USAGE, "--file"),
         (("list", QUEUE, "--status", "gone"), Exit.REFUSED, "status: Input should be"),
-        (("list", "--status", "dead"), Exit.USAGE, "./dev q list QUEUE"),
+        (("list", "--from", "soon"), Exit.USAGE, "2h (ago)"),
         (("limits", QUEUE, "--set", "rate=fast"), Exit.USAGE, "rate=400/20"),
         (("alerts", "ack", unknown), Exit.NOT_FOUND, "alert"),
         (("--url", "http://app.example", "list"), Exit.USAGE, "https://"),

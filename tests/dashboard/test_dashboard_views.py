@@ -160,17 +160,35 @@ def test_filters_live_in_the_address_and_survive_a_reload_and_lists_go_on(tab: T
     expect(page.get_by_role("row")).to_have_count(1 + 10)
 
 
-def test_a_job_is_found_by_its_correlation_id_in_three_steps_from_the_search(tab: Tab) -> None:
+def test_the_only_hit_of_a_search_opens_at_once_and_back_leads_to_where_it_was(tab: Tab) -> None:
     page = tab.open()
-    page.get_by_role("searchbox").first.fill("invoice-2024-17")
+    page.get_by_role("searchbox").first.fill(" INVOICE-2024-17 ")
     page.keyboard.press("Enter")
-    page.get_by_role("link", name=f"Job {tab.site.seeded.dead_mail}").click()
     main = page.locator("main")
+    expect(page).to_have_url(re.compile(f"#/jobs/{tab.site.seeded.dead_mail}$"))
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Overview")
+    page.go_forward()
     expect(main).to_contain_text(REQUEST_ID)
     expect(main).to_contain_text("When it is back, redrive")
     expect(main).not_to_contain_text("ann@fleet.example")
     page.get_by_role("button", name="Reveal the payload").click()
     expect(page.get_by_label("Payload", exact=True)).to_contain_text("ann@fleet.example")
+
+
+def test_jobs_of_all_queues_are_found_by_chat_error_and_time(tab: Tab) -> None:
+    page = tab.open("jobs?search=19:dispatch@thread.v2")
+    expect(page.get_by_role("row")).to_have_count(1 + 21)
+    page.get_by_label("Died of").select_option("validation")
+    expect(page.get_by_role("row")).to_have_count(1 + DEAD_CHATS)
+    expect(page).to_have_url(re.compile("status=dead"))
+    page.get_by_label("From", exact=True).fill("2030-01-01T10:00")
+    expect(page.locator("main")).to_contain_text("No job fits.")
+    expect(page).to_have_url(re.compile("from=2030-01-01T09%3A00"))
+    expect(page.locator("main")).to_contain_text("kept for 30 days")
+    tab.show("jobs?errorClass=network&status=dead")
+    expect(page.get_by_role("link", name=f"Job {tab.site.seeded.dead_mail}")).to_be_visible()
+    shoot(page, "jobs-everywhere")
 
 
 def test_times_are_local_or_utc_and_tell_the_other_one(tab: Tab) -> None:

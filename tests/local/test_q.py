@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, get_args
+from uuid import UUID
 
 import pytest
 import requests
@@ -18,13 +19,15 @@ from local.q import doctor, output
 from local.q.alerts import LOOKS
 from local.q.app import main
 from local.q.attempts import folded, show_attempts
-from local.q.client import OPERATIONS, refusal
-from local.q.enqueue import read_payload
+from local.q.client import OPERATIONS, refusal, unreachable
+from local.q.enqueue import read_option, read_payload
 from local.q.errors import CommandError, Exit
-from local.q.findings import Level
+from local.q.findings import Finding, Level, by_weight, problem
 from local.q.permissions import NEEDS, judge
+from local.q.search import find
 from local.q.tail import Followed
 from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
+from local.q.times import read_time
 from shared.access import KEY_HEADER
 from shared.monitoring.meaning import Kind
 from tests.docs.pages import ROOT
@@ -211,6 +214,82 @@ def test_cli_payload_fields_are_text_or_json() -> None:
     for wrong in ("a", "=x", ":=1", "a:=x"):
         with pytest.raises(CommandError):
             read_payload(None, [wrong])
+
+
+def test_cli_options_are_text_or_json() -> None:
+    assert read_option("orderingKey=truck=7") == ("orderingKey", "truck=7")
+    assert read_option("dependsOn=a, b") == ("dependsOn", ["a", "b"])
+    assert read_option('dependsOn=["a"]') == ("dependsOn", ["a"]) == read_option('dependsOn:=["a"]')
+    assert read_option("concurrencyLimit=3") == ("concurrencyLimit", 3)
+    for wrong in ("a", "=x", ":=1", "a:=x", "concurrencyLimit=x"):
+        with pytest.raises(CommandError):
+            read_option(wrong)
+
+
+def test_cli_takes_times_as_people_type_them() -> None:
+    now = datetime.now(UTC)
+    for text, ago in (("90s", 90), ("30min", 1800), ("2h", 7200), (" 1d ", 86_400)):
+        found = datetime.fromisoformat(read_time("--from", text) or "")
+        assert abs((now - found).total_seconds() - ago) < 5, text
+    assert read_time("--from", "2026-12-01T08:00:00Z") is not None and read_time("--from", None) is None
+    [clock] = [datetime.fromisoformat(read_time("--from", "14:30") or "")]
+    assert (clock.hour, clock.minute) == (14, 30) and clock.tzinfo is not None
+    for wrong in ("soon", "25:00", "h", "2 weeks"):
+        with pytest.raises(CommandError, match="--from"):
+            read_time("--from", wrong)
+
+
+class _Found:
+    """What the API finds: jobs by their id, and a page for any search."""
+
+    def __init__(self, *jobs: dict[str, Any]) -> None:
+        self.jobs = {job["id"]: job for job in jobs}
+
+    def call(self, operation: str, *, query: dict[str, Any] | None = None, id: str = "") -> dict[str, Any]:
+        if operation == "findJobs":
+            return {"items": list(self.jobs.values()), "next": None}
+        if operation == "showJob" and id in self.jobs:
+            return self.jobs[id] | {"payload": {}}
+        raise CommandError(Exit.NOT_FOUND, "no such thing")
+
+
+def test_cli_show_takes_what_a_caller_has_and_answers_with_one_message() -> None:
+    first, second = str(UUID(int=1)), str(UUID(int=2))
+    one = {"id": second, "redriveOf": first}
+    assert find(_Found({"id": first, "redriveOf": None}), "trip-1")["payload"] == {}  # type: ignore[arg-type]
+    redriven = find(_Found(one, {"id": first, "redriveOf": None}), "trip-1")  # type: ignore[arg-type]
+    assert (redriven["id"], redriven["payload"]) == (second, {}), "the newest of a chain of redrives"
+    several = find(_Found(one, {"id": str(UUID(int=3)), "redriveOf": None}), str(UUID(int=9)))  # type: ignore[arg-type]
+    assert len(several["items"]) == 2, "an id that is no job's may be somebody's correlation id"
+    with pytest.raises(CommandError) as caught:
+        find(_Found(), "trip-9")  # type: ignore[arg-type]
+    assert caught.value.code is Exit.NOT_FOUND and "recipient" in caught.value.lines()[1]
+
+
+def test_cli_doctor_names_each_group_of_dead_letters_once_and_what_matters_most_first() -> None:
+    group = {"count": 1, "unreviewed": 1, "queue": "sync", "errorClass": "auth", "lastAt": "2026-11-25T12:00:00Z",
+             "exampleMessage": "Graph answered 403\nmore", "exampleId": "letter", "foreign": False}  # fmt: skip
+    [found] = doctor.check_dead_letters([group])
+    assert (found.level, found.remedy) == (Level.PROBLEM, "./dev q show letter")
+    assert found.text.startswith("1 job ended as auth") and found.text.endswith(": Graph answered 403")
+    [known] = doctor.check_dead_letters([group | {"unreviewed": 0, "count": 2}])
+    assert known.level is Level.NOTICE and "2 jobs" in known.text
+    assert [one.part for one in doctor.check_dead_letters([group] * 12)][-1] == "dead letters"
+    alert = {"title": "x", "openedAt": "2026-11-25T12:00:00Z", "acknowledgedAt": None, "level": "critical", "id": "1"}
+    told = [alert | {"key": key, "remedy": "Look."} for key in ("dead-letter:sync:auth", "timer:relay", "backlog:sync")]
+    told.append(alert | {"key": "identity:ann", "remedy": "./dev sign-in --account ann"})
+    alerts = [*doctor.check_alerts(told)]
+    assert [one.part for one in alerts] == ["alert backlog:sync", "alert identity:ann"]
+    assert [one.remedy for one in alerts] == ["Look. ./dev q alerts show 1", "./dev sign-in --account ann"]
+    ordered = by_weight([Finding("queues", Level.OK, "x"), known, found, *alerts, problem("app", "x", "y")])
+    assert [one.part for one in ordered][:2] == ["app", "alert identity:ann"] and ordered[-1].level is Level.OK
+
+
+def test_cli_says_when_what_runs_here_has_no_host() -> None:
+    error = requests.exceptions.ConnectionError()
+    for settings, hint in ((LOCAL, "./dev logs host"), ({}, "Start it with ./dev up")):
+        found = unreachable(Target("http://127.0.0.1:1/api/queue", {}, settings), error)
+        assert hint in found.lines()[-1], settings
 
 
 class _Ends:

@@ -1,37 +1,44 @@
-// Jobs of a queue, or of all queues where one is looked for.
+// Jobs of a queue or of all, by state, error and time; or by what somebody has of one.
 
-import { html, useEffect } from "../html.js";
+import { html, useEffect, useRef } from "../html.js";
 import { get, segment } from "../api.js";
-import { Badge, Choice, Failure, Field, JobLink, More, Table, Time, usePage } from "../parts.js";
+import { Badge, Choice, Failure, Field, JobLink, More, Moment, Table, Time, usePage } from "../parts.js";
 import { useAnswer, usePages } from "../polling.js";
-import { go } from "../routing.js";
+import { go, link } from "../routing.js";
 
 const STATES = ["scheduled", "waiting", "ready", "active", "completed", "dead", "cancelled"];
+const CLASSES = ["validation", "auth", "rate-limit", "network", "timeout", "uncertain", "worker-lost", "unknown", "expired", "dependency"];
 const LIST_SECONDS = 5;
 
 export function Jobs({ place }) {
-  const { queue = "", status = "", search = "" } = place.query;
+  const { queue = "", status = "", search = "", errorClass = "", from = "", to = "" } = place.query;
   const queues = useAnswer((signal) => get("stats", {}, signal), ["names"]);
   const names = queues.answer?.queues.map((one) => one.queue) ?? [];
-  const change = (more) => go("jobs", null, { queue, status, search, ...more });
+  const change = (more) => go("jobs", null, { queue, status, search, errorClass, from, to, ...more });
   const page = usePage();
   return html`<div><h1 tabindex="-1">Jobs</h1>
     <div class="filters">
-      <${Choice} label="Queue" value=${queue} options=${[["", search ? "all queues" : "choose a queue"], ...(names.length ? names : queue ? [queue] : []).map((name) => [name, name])]} onChange=${(value) => change({ queue: value, status: value && status })} />
-      ${queue ? html`<${Choice} label="State" value=${status} options=${[["", "all"], ...STATES.map((state) => [state, state])]} onChange=${(value) => change({ status: value })} />` : null}
-      <${Field} label="Id, correlation id or key" value=${search} onChange=${(value) => change({ search: value })} />
+      <${Field} label="Find" value=${search} hint="id, chat, mailbox, recipient …" onChange=${(value) => change({ search: value })} />
+      <${Choice} label="Queue" value=${queue} options=${[["", "all queues"], ...(names.length ? names : queue ? [queue] : []).map((name) => [name, name])]} onChange=${(value) => change({ queue: value })} />
+      <${Choice} label="State" value=${status} options=${[["", "all"], ...STATES.map((state) => [state, state])]} onChange=${(value) => change({ status: value, errorClass: value && value !== "dead" ? "" : errorClass })} />
+      <${Choice} label="Died of" value=${errorClass} options=${[["", "anything"], ...CLASSES.map((name) => [name, name])]} onChange=${(value) => change({ errorClass: value, status: value ? "dead" : status })} />
+      <${Moment} label="From" value=${from} onChange=${(value) => change({ from: value })} />
+      <${Moment} label="To" value=${to} onChange=${(value) => change({ to: value })} />
     </div>
     <${Failure} error=${queues.error} again=${queues.again} />
-    ${queue || search ? html`<${Found} key=${queue ? "one" : "all"} queue=${queue} status=${status} search=${search} page=${page} />`
-      : html`<p class="empty">Choose a queue, or look for an id, a correlation id or an idempotency key in all of them.</p>`}</div>`;
+    <${Found} key=${queue ? "one" : "all"} filter=${{ queue, status, search, errorClass, from, to }} page=${page} /></div>`;
 }
 
-function Found({ queue, status, search, page }) {
-  const load = queue
-    ? (cursor, signal) => get(`${segment(queue)}/jobs`, { status, search, cursor }, signal)
-    : (cursor, signal) => get("jobs", { search, cursor }, signal);
-  const pages = usePages(load, [queue, status, search], LIST_SECONDS);
+/** What a search takes, where it finds nothing. */
+const Nothing = ({ search }) => html`<div class="empty"><p>No job fits.</p>${search ? html`<p>A search takes a job’s id or its beginning, a correlation id, an idempotency key, a chat, channel or mailbox, a recipient or sender (an address or user id, as a whole), a message id, or a Graph request id.</p>
+  <p>Jobs are kept for 30 days after their end. An enqueue that was refused is not stored. A job that has not ended is not found by its recipients: choose its queue and state.</p>` : null}</div>`;
+
+function Found({ filter, page }) {
+  const { queue, search, ...rest } = filter;
+  const path = queue ? `${segment(queue)}/jobs` : "jobs";
+  const pages = usePages((cursor, signal) => get(path, { search, ...rest, cursor }, signal), [filter], LIST_SECONDS);
   useEffect(() => page.onRefresh(pages.again));
+  useOnlyHit(pages, search, !queue && Object.values(rest).every((value) => !value));
   const columns = [
     { title: "Job", cell: (job) => html`<${JobLink} id=${job.id} />` },
     ...(queue ? [] : [{ title: "Queue", name: true, cell: (job) => job.queue }]),
@@ -44,6 +51,17 @@ function Found({ queue, status, search, page }) {
   ];
   return html`<div><${Failure} error=${pages.error} again=${pages.again} />
     ${pages.items === null ? (pages.error ? null : html`<p class="loading" role="status">Loading …</p>`)
-      : html`<${Table} caption=${queue ? `Jobs of ${queue}, newest first` : "Jobs of all queues, newest first"} columns=${columns} rows=${pages.items} empty="No job fits." />`}
+      : html`<${Table} caption=${queue ? `Jobs of ${queue}, newest first` : "Jobs of all queues, newest first"} columns=${columns} rows=${pages.items} empty=${html`<${Nothing} search=${search} />`} />`}
     <${More} pages=${pages} /></div>`;
+}
+
+/** A search that finds one message, with its redrives, shows it at once: the newest of them, which tells of the others. */
+function useOnlyHit(pages, search, isPlain) {
+  const looked = useRef(null);
+  useEffect(() => {
+    if (pages.items === null || looked.current === search) return;
+    looked.current = search;
+    const messages = new Set(pages.items.map((job) => job.redriveOf ?? job.id));
+    if (search && isPlain && messages.size === 1 && pages.more === null) location.replace(link("jobs", pages.items[0].id));
+  }, [pages.items, search]);
 }

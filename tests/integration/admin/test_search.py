@@ -88,6 +88,7 @@ def test_a_dead_job_is_found_by_whom_it_was_for_and_no_address_is_kept(api: Api,
     assert api.ask("POST", "retry/{id}", id=job_id)[0] == 200
     end(Dead(failure), "outlook-outbound")
     assert found(api, REQUEST) == [job_id] == found(api, REQUEST.lower())
+    assert found(api, api.get("jobs/{id}", id=job_id)["deadLetterId"]) == [job_id]
     assert found(api, "ghost@fleet.example") == []
     row = sql.execute("select id, job_id, queue, error_class, error_message from queue.dead_letter_queue").fetchone()
     assert row is not None

@@ -107,7 +107,7 @@ def test_an_alert_opens_once_updates_escalates_resolves_and_is_told_of_each(benc
     bench.bury(51)
     bench.evaluate(3)
     assert bench.alerts("dead-letters:teams-outbound") == [("warning", True)]
-    assert bench.messages() == ["[fleet-queue] warning: 51 dead letters of teams-outbound wait for somebody"]
+    assert bench.messages() == ["[fleet-queue] warning: Dead letters of teams-outbound wait for somebody: 51"]
     assert bench.wire.sent == ["outlook-outbound"]
     bench.bury(450)
     bench.evaluate(3)

@@ -1,0 +1,62 @@
+"""From what a caller has to the job: by its id or its dead letter's, or by whatever a search takes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from local.q.client import Client, Json
+from local.q.errors import CommandError, Exit
+
+#: More hits than one are shown to choose from, so many at most.
+MOST_SHOWN = 20
+WHAT = (
+    "A search takes a job's id or its beginning, a correlation id, an idempotency key, a chat, channel or mailbox, a "
+    "recipient or sender (an address or user id, as a whole), a message id, or a Graph request id."
+)
+NOT_KEPT = (
+    "Jobs are kept for 30 days after their end. An enqueue that was refused is not stored. A job that has not ended is "
+    "not found by its recipients: see ./dev q list QUEUE."
+)
+
+
+def find(client: Client, text: str) -> Json:
+    """A job whole (it has `payload`); the dead letter of a message that is no job (`body`); or a page of jobs (`items`)
+    where several fit. Raises CommandError when none does."""
+    text = text.strip()
+    by_id = _by_id(client, text) if _is_id(text) else None
+    if by_id is not None:
+        return by_id
+    page: Json = client.call("findJobs", query={"search": text, "limit": MOST_SHOWN})
+    if not page["items"]:
+        raise CommandError(Exit.NOT_FOUND, f"no job fits {text!r}.", hint=f"{WHAT}\n{NOT_KEPT}")
+    if page["next"] is None and is_one_message(page["items"]):
+        found: Json = client.call("showJob", id=page["items"][0]["id"])
+        return found
+    return page
+
+
+def is_one_message(jobs: list[Json]) -> bool:
+    """Whether they are one job and the redrives of it: the newest then tells of the others."""
+    return len({job["redriveOf"] or job["id"] for job in jobs}) == 1
+
+
+def _by_id(client: Client, text: str) -> Json | None:
+    for operation in ("showJob", "showDeadLetter"):
+        try:
+            found: Json = client.call(operation, id=text)
+        except CommandError as error:
+            if error.code is not Exit.NOT_FOUND:
+                raise
+            continue
+        if operation == "showDeadLetter" and found["jobId"] is not None:
+            return _by_id(client, found["jobId"])
+        return found
+    return None
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
