@@ -42,13 +42,13 @@ MAIL_REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"headers": {"x-a\n": "1"}}, "payload.headers", "x-"),
     ({"headers": {"x-a": "1", "X-A": "2"}}, "payload.headers", "twice"),
     ({"headers": {f"x-{n}": "1" for n in range(6)}}, "payload.headers", "5"),
-    ({"attachments": [{"name": "a", "content_bytes": "YQ=="}]}, "payload.attachments.0.content_bytes", "not permitted"),
+    ({"attachments": [{"name": "a", "content_bytes": "YQ=="}]}, "payload.attachments.0.content_bytes", "contentBytes"),
     ({"attachments": [attachment(contentBytes=None)]}, "payload.attachments.0", "contentBytes (base64) or its blob"),
     ({"attachments": [attachment(blob="attachments/a")]}, "payload.attachments.0", "one of the two"),
     ({"attachments": [attachment(contentBytes="@@@")]}, "payload.attachments.0.contentBytes", "base64"),
     ({"attachments": [attachment(name="a\r\nb")]}, "payload.attachments.0.name", "one line"),
     ({"attachments": [attachment(isInline=True)]}, "payload.attachments.0", "contentId"),
-    ({"extra": 1}, "payload.extra", "not permitted"),
+    ({"extra": 1}, "payload.extra", "not known: remove it"),
 ]
 
 

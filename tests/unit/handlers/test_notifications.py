@@ -18,7 +18,8 @@ from shared.handlers.loading import parse_payload
 from shared.handlers.notification_channels import ChannelName, Notice, Route
 from shared.handlers.notifications import Notification, Notifications
 
-TEXT = {"title": "Truck 7 is late", "userIds": ["alex"]}
+LINK = "https://teams.microsoft.com/l/chat/0/0"
+TEXT = {"title": "Truck 7 is late", "userIds": ["alex"], "url": LINK}
 
 
 class Recording:
@@ -77,6 +78,8 @@ def new_job(*failures: ErrorClass) -> Job:
         ({"channel": "push", "endpoint": "fleet"}, 'goes with the channel "webhook"'),
         ({"url": "http://fleet.example"}, "payload.url"),
         ({"url": "javascript:alert(1)"}, "payload.url"),
+        ({"channel": "teams-activity", "url": None}, "payload.url: the channel teams-activity needs one"),
+        ({"channel": ["push", "teams-activity"], "url": None}, "payload.url"),
         ({"data": {"x": "y" * 3000}}, "payload.data"),
         ({"type": "a b"}, "payload.type"),
         ({"userIds": [".."]}, "payload.userIds.0"),

@@ -52,7 +52,7 @@ TEAMS_REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         "payload.attachments.0.contentUrl",
         "https",
     ),
-    ({"chat_id": "x"}, "payload.chat_id", "not permitted"),
+    ({"chat_id": "x"}, "payload.chat_id", "did you mean chatId?"),
 ]
 
 
