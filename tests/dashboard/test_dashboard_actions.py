@@ -158,9 +158,11 @@ def test_an_alert_is_acknowledged_and_a_schedule_paused_run_and_resumed(tab: Tab
 
 def test_a_scheduled_job_is_cancelled_after_a_question(tab: Tab) -> None:
     page = tab.open(f"jobs/{tab.site.seeded.scheduled}")
-    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("main .headline")).to_contain_text("The queue teams-outbound is paused")
+    expect(page.get_by_role("button", name="Resume the queue")).to_be_enabled()
+    page.get_by_role("button", name="Cancel the job").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
-    expect(page.locator("main .headline")).to_have_text("cancelled")
+    expect(page.locator("main .headline")).to_contain_text("Cancelled at")
     expect(page.locator("main .timeline")).to_contain_text("job.cancel")
 
 
