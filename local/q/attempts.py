@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from local.q.client import Json
 from local.q.output import moment, say, seconds_between, show_table, span
+
+_ATTEMPT = re.compile(r"(attempt \d+) ?(.*)", re.DOTALL)
 
 
 def show_attempts(attempts: Sequence[Json]) -> None:
@@ -29,28 +32,28 @@ def show_timeline(timeline: Sequence[Json]) -> None:
 
 
 def folded(timeline: Sequence[Json]) -> list[Json]:
-    """Without the starts of attempts that have ended; ends in a row that are alike are one line."""
-    ended = {" ".join(one["text"].split(" ", 2)[:2]) for one in timeline if one["event"] == "attempt"}
-    kept = [one for one in timeline if one["event"] != "started" or one["text"] not in ended]
-    lines: list[Json] = []
-    for (event, _), found in groupby(kept, key=lambda one: (one["event"], _without_number(one))):
-        first, *rest = found
-        if event != "attempt" or not rest:
-            lines += [first, *rest]
-            continue
-        start, how = first["text"].split(" ", 2)[1:]
-        end = rest[-1]["text"].split(" ", 2)[1]
-        lines.append(rest[-1] | {"text": f"attempts {start} to {end} {how}"})
-    return lines
+    """Each attempt named once: no start of one that has ended, ends in a row that are alike on one line."""
+    lines = [_named(one) for one in timeline]
+    ended = {one["event"] for one in lines if one.get("ends")}
+    kept = [one for one in lines if one.get("ends") is not False or one["event"] not in ended]
+    found: list[Json] = []
+    for _, alike in groupby(kept, key=lambda one: one["text"] if one.get("ends") else id(one)):
+        first, *rest = alike
+        if rest:
+            first = rest[-1] | {"event": f"attempts {first['event'][8:]} to {rest[-1]['event'][8:]}"}
+        found.append(first)
+    return found
 
 
-def _without_number(one: Json) -> str:
-    return str(one["text"]).split(" ", 2)[-1] if one["event"] == "attempt" else str(one["at"])
+def _named(one: Json) -> Json:
+    """The line of an attempt, `attempt 3` as what it is about, and whether it `ends`."""
+    said = _ATTEMPT.match(one["text"]) if one["event"] in ("attempt", "started") else None
+    return one | {"event": said[1], "text": said[2] or "started", "ends": one["event"] == "attempt"} if said else one
 
 
 def _likeness(one: Json) -> tuple[Any, ...]:
     calls = [(call.get("method"), call.get("path"), call.get("status")) for call in calls_of(one["details"])]
-    return one["outcome"], one["errorClass"], one["message"], tuple(calls)
+    return one["errorClass"], one["message"], tuple(calls)
 
 
 def _show(one: Json) -> None:

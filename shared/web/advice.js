@@ -13,5 +13,9 @@ const ADVICE = {
   dependency: ["A job that it waited for did not succeed.", "Look at that job first (related jobs). Then redrive this one."],
 };
 
+/** What is no job of ours cannot run, and what was refused as wrong is refused again. */
+export const redriveHelps = (letter) => !letter.foreign && letter.errorClass !== "validation";
+export const FOREIGN = "It is not one of our messages. Find its sender; there is nothing to redrive.";
+
 /** [what it means, what to do] of an error class, or null. */
 export const advice = (errorClass) => ADVICE[errorClass] ?? null;

@@ -61,7 +61,7 @@ export function Question({ question, answer }) {
     ${question.shows ? html`<${question.shows} values=${values} />` : null}
     ${question.typed ? html`<label class="field"><span>Type <strong>${question.typed}</strong> to confirm</span>
       <input type="text" autocomplete="off" spellcheck="false" value=${typed} onInput=${(event) => setTyped(event.target.value)} /></label>` : null}
-    <div class="buttons"><button type="button" onClick=${() => answer(null)}>Cancel</button>
+    <div class="buttons"><button type="button" onClick=${() => answer(null)}>Go back</button>
       <button type="submit" class=${question.tone ?? "primary"} disabled=${!ready}>${question.action}</button></div>
   </form></dialog>`;
 }

@@ -63,7 +63,8 @@ export function Navigation({ place }) {
   const letters = answer ? answer.queues.reduce((sum, queue) => sum + queue.deadLetters, 0) : 0;
   const counts = { alerts, "dead-letters": letters };
   return html`<nav aria-label="Views">
-    <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="views" onClick=${() => setOpen(!open)}>${VIEWS[place.view]?.title ?? "Views"} <span aria-hidden="true">▾</span></button>
+    <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="views" onClick=${() => setOpen(!open)}>${VIEWS[place.view]?.title ?? "Views"} <span aria-hidden="true">▾</span>
+      ${alerts ? html`<span class="count">${alerts} ${alerts === 1 ? "alert" : "alerts"}</span>` : null}${letters ? html` <span class="count">${letters} dead</span>` : null}</button>
     <ul id="views" class=${open ? "open" : ""}>${Object.entries(VIEWS).filter(([name]) => name !== "nowhere").map(([name, view]) => html`
       <li><a href=${link(name)} aria-current=${name === place.view ? "page" : null} onClick=${() => setOpen(false)}>${view.title}
         ${counts[name] ? html`<span class="count" aria-label="${counts[name]} open">${counts[name]}</span>` : null}</a></li>`)}</ul>

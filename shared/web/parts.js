@@ -26,6 +26,23 @@ const TONES = {
 
 export const Badge = ({ value, tone }) => html`<span class="badge ${tone ?? TONES[value] ?? "plain"}">${value}</span>`;
 
+/** A dead job that somebody has dealt with is no alarm any more. */
+export const JobState = ({ job }) => (["redriven", "discarded"].includes(job.deadLetter) ? html`<${Badge} value=${`${job.state}, ${job.deadLetter}`} tone="mute" />` : html`<${Badge} value=${job.state} />`);
+
+/** A button that copies an id; what became of that is said. */
+export function Copy({ text, what }) {
+  const page = usePage();
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      page.say(`The ${what} is copied.`);
+    } catch {
+      page.say(`The browser lets nothing be copied here. The ${what} is ${text}`, true);
+    }
+  };
+  return html`<button type="button" class="small" aria-label=${`Copy the ${what} ${text}`} onClick=${copy}>Copy</button>`;
+}
+
 export const JobLink = ({ id }) => html`<a class="id" href=${link("jobs", id)} title=${id} aria-label="Job ${id}">${short(id)}</a>`;
 
 const classOf = ({ number, wide, name }) => (number ? "number" : wide ? "wide" : name ? "name" : "");
@@ -109,7 +126,7 @@ export const Choice = ({ label, value = "", options, onChange }) => html`<div cl
   <select id=${idOf(label)} value=${value} onChange=${(event) => onChange(event.target.value)}>${options.map(([option, text]) => html`
     <option value=${option} selected=${option === value}>${text}</option>`)}</select></div>`;
 
-export const Facts = ({ facts }) => html`<dl class="facts">${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => html`
+export const Facts = ({ facts }) => html`<dl class="facts">${facts.filter(([, value]) => value !== null && value !== false && value !== undefined && value !== "").map(([name, value]) => html`
   <div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 export const Json = ({ value, label }) => html`<pre class="json" tabindex="0" role="region" aria-label=${label}>${json(value)}</pre>`;

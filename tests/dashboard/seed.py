@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,11 @@ DEAD_CHATS = 12
 REPORTED = date(2026, 3, 1)
 #: Dead letters that a test redrives.
 FULL_MAILBOXES = 3
+NO_CHAT = "Graph answered 404 NotFound to POST /chats/{id}/messages"
+#: Of the dead mail.
+ATTEMPTS = 4
+#: A message of somebody else, put into a queue of ours.
+FOREIGN = f"hello: {HOSTILE}"
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,14 @@ class Seeded:
     hostile: uuid.UUID
     ready: uuid.UUID
     scheduled: uuid.UUID
+    foreign: uuid.UUID
 
 
 def fill(database_url: str) -> Seeded:
     """Everything that a view can show. Queues are paused at the end, so that it stays as it is."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(LIFT.encode())
-        seeded = _jobs()
+        seeded = _jobs(conn)
         conn.execute(STATISTICS.format(cells=CELLS).encode())
         conn.execute(AROUND.encode(), {"title": f"Backlog of {CHAT}", "hostile": HOSTILE})
         _report(conn)
@@ -77,30 +84,42 @@ def _chat(content: str) -> dict[str, object]:
     return {"chatId": "19:dispatch@thread.v2", "content": content}
 
 
-def _jobs() -> Seeded:
+def _jobs(conn: psycopg.Connection) -> Seeded:
     make = bootstrap.producer().enqueue
     for number in range(6):
         make(CHAT, _chat(f"Truck {number} is on its way"), correlation_id=f"trip-{number}")
         _end(CHAT, Completed({"messageId": str(number)}))
     for number in range(DEAD_CHATS):
         dead_chat = make(CHAT, _chat("Where are you?"), correlation_id=f"trip-{number}").id
-        _end(CHAT, Dead(Failure(ErrorClass.VALIDATION, f"Graph says 404: chat {4000 + number} does not exist")))
-    details = {"method": "POST", "path": "/users/{id}/messages", "status": 503, "request_id": REQUEST_ID,
-               "client_request_id": "0f0e0d0c-1111-4222-8333-944455556666"}  # fmt: skip
+        _end(CHAT, Dead(Failure(ErrorClass.VALIDATION, f"{NO_CHAT}: chat {4000 + number} does not exist")))
     mail = {"from": "dispatch@fleet.example", "to": ["ann@fleet.example"], "subject": "Invoice", "body": "Attached."}
     dead_mail = make(MAIL, mail, correlation_id="invoice-2024-17", idempotency_key="invoice-2024-17").id
-    failure = Failure(ErrorClass.NETWORK, "Graph answered 503: Service Unavailable", details=details)
-    _end(MAIL, Retry(failure, timedelta(0)), details)
-    _end(MAIL, Dead(failure), details)
+    for number in range(ATTEMPTS - 1):
+        _end(MAIL, Retry(_away(str(uuid.UUID(int=number))), timedelta(0)))
+    _end(MAIL, Dead(_away(REQUEST_ID)))
     for number in range(FULL_MAILBOXES):
         make(MAIL, mail | {"subject": f"Reminder {number}"})
         _end(MAIL, Dead(Failure(ErrorClass.UNCERTAIN, f"The mailbox of driver {number} is full")))
     hostile = make(CHAT, _chat(HOSTILE), correlation_id=HOSTILE[:100]).id
     _end(CHAT, Dead(Failure(ErrorClass.UNKNOWN, HOSTILE)))
+    bootstrap.store().bury(SYNC, base64.b64encode(FOREIGN.encode()).decode(), "payload: it is missing", "m1")
+    foreign = conn.execute("select id from queue.dead_letter_queue where job_id is null").fetchall()[0][0]
     ready = make(CHAT, _chat("Please call back"), correlation_id="call-1").id
     make(MAIL, mail | {"subject": "Second invoice"})
     scheduled = make(CHAT, _chat("Good morning"), run_at=datetime.now(UTC) + timedelta(hours=9)).id
-    return Seeded(dead_mail=dead_mail, dead_chat=dead_chat, hostile=hostile, ready=ready, scheduled=scheduled)
+    return Seeded(
+        dead_mail=dead_mail, dead_chat=dead_chat, hostile=hostile, ready=ready, scheduled=scheduled, foreign=foreign
+    )
+
+
+def _away(request_id: str) -> Failure:
+    call = {"method": "POST", "path": "/users/{id}/messages", "status": 503, "request_id": request_id,
+            "client_request_id": "0f0e0d0c-1111-4222-8333-944455556666"}  # fmt: skip
+    looked = call | {"method": "GET", "status": 200}
+    details: dict[str, object] = {"graph_calls": [looked, call], "failed_call": call}
+    return Failure(
+        ErrorClass.NETWORK, "Graph answered 503 to POST /users/{id}/messages: Service Unavailable", details=details
+    )
 
 
 def _end(queue: str, outcome: Outcome, details: dict[str, object] | None = None) -> None:

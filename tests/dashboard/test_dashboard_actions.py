@@ -10,7 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.dashboard.axe import serious
 from tests.dashboard.conftest import Tab, shoot
-from tests.dashboard.seed import CHAT, FULL_MAILBOXES, MAIL
+from tests.dashboard.seed import ATTEMPTS, CHAT, DEAD_CHATS, FULL_MAILBOXES, MAIL, NO_CHAT, REQUEST_ID, SYNC
 
 
 def sign_in(page: Page, key: str) -> None:
@@ -120,6 +120,62 @@ def test_dead_letters_are_redriven_together_by_keyboard_after_their_number_is_ty
     assert serious(page) == []
 
 
+def test_what_a_redrive_cannot_help_is_discarded_together_with_a_note(tab: Tab) -> None:
+    page = tab.open(f"dead-letters?queue={SYNC}")
+    name = f"{SYNC}: payload: it is missing"
+    discard = page.get_by_role("button", name=f"Discard all of {name}")
+    expect(discard).to_have_class(re.compile("primary"))
+    expect(page.get_by_role("button", name=f"Redrive all of {name}")).to_have_count(0)
+    chats = page.get_by_role("button", name=f"Redrive all of {CHAT}: {NO_CHAT}")
+    page.get_by_label("Queue").select_option("")
+    expect(chats).not_to_have_class(re.compile("primary"))
+    page.get_by_role("button", name=f"Review all of {name}").click()
+    page.get_by_label("What was found out").fill("the old gateway again")
+    page.get_by_role("button", name="Save the note").click()
+    expect(page.get_by_role("status").filter(has_text="1 reviewed.")).to_be_visible()
+    discard.click()
+    dialog = page.get_by_role("dialog", name="Discard 1 dead letter?")
+    dialog.get_by_label("Type").fill("1")
+    expect(dialog.get_by_role("button", name="Discard")).to_be_disabled()
+    dialog.get_by_label("Why").fill("the gateway is told")
+    shoot(page, "discard")
+    dialog.get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("status").filter(has_text="1 discarded.")).to_be_visible()
+    expect(discard).to_have_count(0)
+    expect(page.get_by_role("heading", name="By error")).to_be_focused()
+    tab.show("audit?action=dead_letter.discard")
+    expect(page.locator("main tbody").get_by_role("row")).to_contain_text("the old gateway again → the gateway is told")
+
+
+def test_a_groups_letters_open_in_place_and_take_the_focus(tab: Tab) -> None:
+    page = tab.open("dead-letters")
+    show = page.get_by_role("button", name=f"Show the dead letters of {CHAT}: {NO_CHAT}")
+    show.focus()
+    page.keyboard.press("Enter")
+    opened = page.get_by_role("region", name=f"Dead letters of {CHAT}: {NO_CHAT}")
+    expect(opened.get_by_role("heading")).to_be_focused()
+    expect(opened.get_by_role("heading")).to_be_in_viewport()
+    expect(opened.get_by_role("row")).to_have_count(DEAD_CHATS + 1)
+    page.reload()
+    expect(opened.get_by_role("row")).to_have_count(DEAD_CHATS + 1)
+    page.get_by_role("button", name=f"Hide the dead letters of {CHAT}: {NO_CHAT}").click()
+    expect(opened).to_have_count(0)
+
+
+def test_a_request_id_is_copied_by_keyboard_and_that_is_said(tab: Tab) -> None:
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = tab.open(f"jobs/{tab.site.seeded.dead_mail}")
+    attempts = page.locator(".attempts > li")
+    expect(attempts).to_have_count(1)
+    expect(attempts).to_contain_text(f"Attempt {ATTEMPTS}")
+    expect(attempts.get_by_text("The same at attempts 1 to 3")).to_be_visible()
+    expect(page.locator(".timeline")).to_contain_text(f"attempts 1 to {ATTEMPTS - 1} retry: network")
+    attempts.get_by_role("button", name=f"Copy the request id {REQUEST_ID}").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="The request id is copied.")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == REQUEST_ID
+
+
 def test_a_review_note_is_written_and_stays(tab: Tab) -> None:
     page = tab.open(f"dead-letters/{tab.site.seeded.dead_chat}")
     page.get_by_role("button", name="Write a review note").click()
@@ -131,8 +187,10 @@ def test_a_review_note_is_written_and_stays(tab: Tab) -> None:
 
 def test_pausing_asks_first_and_a_refusal_is_said(tab: Tab) -> None:
     page = tab.open()
+    page.get_by_role("button", name=f"2 queues are paused: {MAIL}, {CHAT}").click()
+    expect(page.get_by_role("button", name=f"Resume {MAIL}")).to_be_focused()
     page.get_by_role("button", name="Pause notifications").click()
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Go back").click()
     page.get_by_role("button", name="Pause notifications").click()
     page.get_by_role("dialog").get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Resume notifications").click()

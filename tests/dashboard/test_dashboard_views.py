@@ -15,15 +15,15 @@ from playwright.sync_api import expect
 
 from tests.dashboard.axe import serious
 from tests.dashboard.conftest import WIDE, Tab, shoot
-from tests.dashboard.seed import CHAT, DEAD_CHATS, HOSTILE, MAIL, REQUEST_ID
+from tests.dashboard.seed import CHAT, DEAD_CHATS, HOSTILE, MAIL, NO_CHAT, REQUEST_ID
 
 PHONE = {"width": 360, "height": 740}
 #: Where each view is, and what it then shows.
 VIEWS = {
     "overview": ("?range=24h", "Jobs a minute"),
     "jobs": (f"jobs?queue={CHAT}", "call-1"),
-    "job": ("jobs/{dead_mail}", "Graph request id"),
-    "dead-letters": ("dead-letters", "chat # does not exist"),
+    "job": ("jobs/{dead_mail}", "request id"),
+    "dead-letters": ("dead-letters", NO_CHAT),
     "letter": ("dead-letters/{dead_chat}", "What was asked is wrong"),
     "schedules": ("schedules", "morning-plan"),
     "limits": ("limits", "of 50 requests in 1 s"),
@@ -102,7 +102,7 @@ def test_the_form_and_a_question_are_as_usable_as_the_views(tab: Tab, looks: dic
     shoot(page, f"form-{looks['color_scheme']}")
     assert serious(page) == []
     tab.open("dead-letters")
-    page.get_by_role("button", name="Redrive all of teams-outbound: Graph says #").click()
+    page.get_by_role("button", name=f"Redrive all of {CHAT}: {NO_CHAT}").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     shoot(page, f"question-{looks['color_scheme']}")
     assert serious(page) == []
@@ -206,11 +206,28 @@ def test_times_are_local_or_utc_and_tell_the_other_one(tab: Tab) -> None:
 def test_what_a_hostile_sender_wrote_is_text_everywhere(tab: Tab) -> None:
     page = tab.open(f"jobs/{tab.site.seeded.hostile}")
     page.get_by_role("button", name="Reveal the payload").click()
-    for place in (None, f"jobs?queue={CHAT}", "dead-letters", "alerts", f"jobs?search={quote(HOSTILE[:100])}"):
+    for place in (
+        None,
+        f"jobs?queue={CHAT}",
+        "dead-letters",
+        f"dead-letters/{tab.site.seeded.foreign}",
+        "alerts",
+        f"jobs?search={quote(HOSTILE[:100])}",
+    ):
         if place is not None:
             tab.show(place)
         expect(page.locator("main")).to_contain_text("<img src=x onerror=")
         assert page.locator("main img, main script").count() == 0
+
+
+@pytest.mark.parametrize("looks", [DARK], ids=["phone-dark"])
+def test_a_phone_shows_queues_in_use_first_and_what_needs_somebody_on_the_menu(tab: Tab) -> None:
+    page = tab.open()
+    expect(page.get_by_role("row", name=CHAT)).to_be_visible()
+    expect(page.get_by_role("row", name="outlook-inbound")).not_to_be_visible()
+    page.get_by_text(re.compile("^[0-9]+ quiet queue")).click()
+    expect(page.get_by_role("row", name="outlook-inbound")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("Overview.*[0-9]+ alerts.*[0-9]+ dead"))).to_be_visible()
 
 
 def _with_limit(url: str, limit: int) -> str:

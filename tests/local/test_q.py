@@ -202,10 +202,10 @@ def test_cli_timeline_says_the_ends_of_attempts_once() -> None:
 
     running = {"at": "2026-11-25T14:00:09Z", "event": "started", "text": "attempt 5", "by": "w"}
     timeline = [one for number in (1, 2, 3) for one in ends(number, "retry: network")] + ends(4, "dead: auth")
-    assert [one["text"] for one in folded([*timeline, running])] == [
+    assert [f"{one['event']} {one['text']}" for one in folded([*timeline, running])] == [
         "attempts 1 to 3 retry: network",
         "attempt 4 dead: auth",
-        "attempt 5",
+        "attempt 5 started",
     ]
 
 

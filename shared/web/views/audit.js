@@ -2,9 +2,12 @@
 
 import { html, useEffect } from "../html.js";
 import { get } from "../api.js";
+import { short } from "../format.js";
 import { Failure, Field, More, Table, Time, usePage } from "../parts.js";
 import { usePages } from "../polling.js";
 import { go, link } from "../routing.js";
+
+const UUID = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 export function Audit({ place }) {
   const { who = "", action = "", target = "" } = place.query;
@@ -17,8 +20,7 @@ export function Audit({ place }) {
     { title: "Who", name: true, cell: (one) => html`${one.who} <span class="by">${one.kind}, ${one.role}</span>` },
     { title: "What", name: true, cell: (one) => html`<strong>${one.action}</strong>` },
     { title: "Of", cell: (one) => html`<${Target} target=${one.target} />` },
-    { title: "Before", wide: true, cell: (one) => html`<${State} state=${one.before} />` },
-    { title: "After", wide: true, cell: (one) => html`<${State} state=${one.after} />` },
+    { title: "Change", wide: true, cell: (one) => html`<${Change} before=${one.before ?? {}} after=${one.after ?? {}} />` },
     { title: "Correlation id", cell: (one) => html`<code class="id">${one.correlationId}</code>` },
   ];
   return html`<div><h1 tabindex="-1">Audit</h1>
@@ -34,8 +36,15 @@ function Target({ target }) {
   const cut = target.indexOf(":");
   const [kind, name] = [target.slice(0, cut), target.slice(cut + 1)];
   const view = { job: () => link("jobs", name), queue: () => link("jobs", null, { queue: name }), "dead-letter": () => link("dead-letters", name) }[kind];
-  return view ? html`<a href=${view()}>${target}</a>` : target;
+  return view ? html`<a href=${view()} title=${target}>${kind}:${UUID.test(name) ? short(name) : name}</a>` : target;
 }
 
-const State = ({ state }) => (state === null ? html`<span class="none">–</span>` : html`<dl class="details">${Object.entries(state).map(([name, value]) => html`
-  <div><dt>${name}</dt><dd>${typeof value === "object" ? JSON.stringify(value) : String(value)}</dd></div>`)}</dl>`);
+const written = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+
+/** Each field once: as it was → as it is. */
+function Change({ before, after }) {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  if (names.length === 0) return html`<span class="none">–</span>`;
+  const change = (name) => (name in before && name in after ? `${written(before[name])} → ${written(after[name])}` : written(name in after ? after[name] : before[name]));
+  return html`<dl class="details">${names.map((name) => html`<div><dt>${name}</dt><dd>${change(name)}</dd></div>`)}</dl>`;
+}

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../html.js";
 import { get, segment } from "../api.js";
-import { seconds } from "../format.js";
+import { Attempts, folded } from "../attempts.js";
 import { Badge, Facts, JobLink, Json, Loaded, Table, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
 import { link } from "../routing.js";
@@ -25,9 +25,9 @@ function Shown({ job, again }) {
   return html`<div><${Now} job=${job} again=${again} />
     <section><h2>Facts</h2><${Facts} facts=${factsOf(job)} /></section>
     <${Payload} job=${job} />
-    <section><h2>Attempts</h2><${Attempts} job=${job} /></section>
+    <section><h2>Attempts</h2><${Attempts} attempts=${job.attempts} /></section>
     ${job.deliveryFailures.length ? html`<section><h2>Not delivered</h2><${Failures} failures=${job.deliveryFailures} /></section>` : null}
-    <section><h2>Timeline</h2><ol class="timeline">${job.timeline.map((one) => html`
+    <section><h2>Timeline</h2><ol class="timeline">${folded(job.timeline).map((one) => html`
       <li><${Time} at=${one.at} /> <strong>${one.event}</strong> <span class="text">${one.text}</span>${one.by ? html` <span class="by">by ${one.by}</span>` : null}</li>`)}</ol></section>
     <${Related} job=${job} />
     ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2>
@@ -40,7 +40,7 @@ function factsOf(job) {
     ["Priority", String(job.priority)],
     ["Attempts begun", String(job.attempt)],
     ["Enqueued", html`<${Time} at=${job.enqueuedAt} relative />`],
-    ["Due", html`<${Time} at=${job.runAt} relative />`],
+    ["Due", LIVE.includes(job.state) && html`<${Time} at=${job.runAt} relative />`],
     ["Ended", job.finishedAt && html`<${Time} at=${job.finishedAt} relative />`],
     ["Expires", job.expiresAt && html`<${Time} at=${job.expiresAt} relative />`],
     ["Asked to stop", job.stopRequestedAt && html`<${Time} at=${job.stopRequestedAt} relative />`],
@@ -59,28 +59,6 @@ function Payload({ job }) {
     ${job.payloadMasked ? html`<p class="note">Its values are hidden: they take the role Admin.</p>`
       : html`<button type="button" aria-expanded=${open ? "true" : "false"} onClick=${() => setOpen(!open)}>${open ? "Hide the payload" : "Reveal the payload"}</button>`}
     ${open || job.payloadMasked ? html`<${Json} value=${job.payload} label="Payload" />` : null}</section>`;
-}
-
-function Attempts({ job }) {
-  const columns = [
-    { title: "No.", number: true, cell: (one) => one.number },
-    { title: "Started", cell: (one) => html`<${Time} at=${one.startedAt} />` },
-    { title: "Took", number: true, cell: (one) => seconds((Date.parse(one.finishedAt) - Date.parse(one.startedAt)) / 1000) },
-    { title: "Outcome", cell: (one) => html`<${Badge} value=${one.outcome} tone=${one.errorClass ? "bad" : "good"} />` },
-    { title: "Worker", cell: (one) => one.worker },
-    { title: "Error", wide: true, cell: (one) => (one.errorClass ? html`<strong>${one.errorClass}</strong> ${one.message}` : html`<span class="none">–</span>`) },
-    { title: "The other side said", wide: true, cell: (one) => html`<${Details} details=${one.details} />` },
-  ];
-  return html`<${Table} caption="Attempts that have ended, oldest first" columns=${columns} rows=${job.attempts} keyOf=${(one) => one.number} empty="None has ended." />`;
-}
-
-const NAMES = { request_id: "Graph request id", client_request_id: "client request id" };
-
-function Details({ details }) {
-  const known = Object.entries(details ?? {}).filter(([, value]) => value !== null && value !== "");
-  if (known.length === 0) return html`<span class="none">–</span>`;
-  return html`<dl class="details">${known.map(([name, value]) => html`<div><dt>${NAMES[name] ?? name}</dt>
-    <dd class=${name.endsWith("request_id") ? "id" : ""}>${typeof value === "object" ? JSON.stringify(value) : String(value)}</dd></div>`)}</dl>`;
 }
 
 function Failures({ failures }) {
@@ -105,5 +83,5 @@ function Related({ job }) {
   return html`<section><h2>Related jobs</h2>
     ${job.batch ? html`<p>Batch of ${job.batch.total}: ${job.batch.completed} completed, ${job.batch.dead} dead, ${job.batch.cancelled} cancelled, ${job.batch.pending} to come.
       ${job.batch.callbackId ? html` Its callback: <${JobLink} id=${job.batch.callbackId} />` : null}</p>` : null}
-    <${Table} caption="Jobs that this one has to do with" columns=${columns} rows=${job.related} keyOf=${(one) => `${one.relation} ${one.id}`} empty="It stands alone." /></section>`;
+    <${Table} caption="Jobs that this one has to do with" columns=${columns} rows=${job.related} keyOf=${(one) => `${one.relation} ${one.id}`} empty="No other job has to do with it." /></section>`;
 }

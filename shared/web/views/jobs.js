@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef } from "../html.js";
 import { get, segment } from "../api.js";
-import { Badge, Choice, Failure, Field, JobLink, More, Moment, Table, Time, usePage } from "../parts.js";
+import { Badge, Choice, Failure, Field, JobLink, JobState, More, Moment, Table, Time, usePage } from "../parts.js";
 import { useAnswer, usePages } from "../polling.js";
 import { go, link } from "../routing.js";
 
@@ -42,7 +42,7 @@ function Found({ filter, page }) {
   const columns = [
     { title: "Job", cell: (job) => html`<${JobLink} id=${job.id} />` },
     ...(queue ? [] : [{ title: "Queue", name: true, cell: (job) => job.queue }]),
-    { title: "State", cell: (job) => html`<${Badge} value=${job.state} />` },
+    { title: "State", cell: (job) => html`<${JobState} job=${job} />` },
     { title: "Ended, or enqueued", cell: (job) => html`<div><${Time} at=${job.at} relative />${job.state === "scheduled" ? html`<div class="by">due <${Time} at=${job.runAt} /></div>` : null}</div>` },
     { title: "Error", wide: true, cell: (job) => (job.errorClass ? html`<span><strong>${job.errorClass}</strong> ${job.errorMessage}</span>` : html`<span class="none">–</span>`) },
     { title: "Correlation id", cell: (job) => (job.correlationId ? html`<a href=${`#/jobs?${new URLSearchParams({ search: job.correlationId })}`}>${job.correlationId}</a>` : html`<span class="none">–</span>`) },

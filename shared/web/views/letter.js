@@ -2,7 +2,7 @@
 
 import { html, useEffect } from "../html.js";
 import { get, post, segment } from "../api.js";
-import { advice } from "../advice.js";
+import { advice, redriveHelps } from "../advice.js";
 import { Act, Badge, Facts, JobLink, Loaded, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
 import { link } from "../routing.js";
@@ -39,13 +39,18 @@ function Shown({ letter, again }) {
     "dead-letter/redrive", () => ({ ids: [letter.id] }), "It is redriven.",
   );
   const open = letter.state === "open";
+  const foreign = letter.jobId === null;
+  const helps = redriveHelps({ ...letter, foreign });
   return html`<div><section class="now ${open ? "bad" : ""}" aria-label="State and what to do">
       <p class="headline"><${Badge} value=${letter.state} /> <strong>${letter.errorClass}</strong> <span class="text">${letter.errorMessage}</span></p>
-      ${open && told ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
+      ${foreign ? html`<p>This is not one of our messages: it came at <${Time} at=${letter.diedAt} /> into storage queue <strong>${letter.queue}</strong>.</p>
+        <p><strong>Now:</strong> Find its sender, and have it send to the right place. There is nothing to redrive.</p>` : null}
+      ${open && told && !foreign ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
       <div class="buttons">
-        ${open && letter.jobId ? html`<${Act} tone="primary" run=${redrive}>Redrive<//>` : null}
+        ${open && !helps ? html`<${Act} tone="primary" run=${discard}>Discard<//>` : null}
+        ${open && letter.jobId ? html`<${Act} tone=${helps ? "primary" : ""} run=${redrive}>Redrive<//>` : null}
         <${Act} run=${review}>${letter.reviewNote ? "Change the note" : "Write a review note"}<//>
-        ${open ? html`<${Act} tone="danger" run=${discard}>Discard<//>` : null}</div></section>
+        ${open && helps ? html`<${Act} tone="danger" run=${discard}>Discard<//>` : null}</div></section>
     <section><h2>Facts</h2><${Facts} facts=${[
       ["Job", letter.jobId && html`<${JobLink} id=${letter.jobId} />`],
       ["Queue", html`<a href=${link("dead-letters", null, { queue: letter.queue })}>${letter.queue}</a>`],
@@ -56,5 +61,5 @@ function Shown({ letter, again }) {
       ["Redriven as", letter.redrivenJobId && html`<${JobLink} id=${letter.redrivenJobId} />`],
       ["Discarded", letter.discardedAt && html`<${Time} at=${letter.discardedAt} relative /> by ${letter.discardedBy}`],
     ]} /></section>
-    ${letter.body !== null ? html`<section><h2>The message</h2><pre class="json" tabindex="0" role="region" aria-label="The message">${letter.body}</pre></section>` : null}</div>`;
+    ${letter.text !== null ? html`<section><h2>The message</h2><pre class="json" tabindex="0" role="region" aria-label="The message">${letter.text}</pre></section>` : null}</div>`;
 }

@@ -15,13 +15,12 @@ export function Limits({ place }) {
   const found = useAnswer((signal) => load(queue, signal), [queue], 5);
   useEffect(() => page.onRefresh(found.again));
   const columns = [
-    { title: "Queue", name: true, cell: (one) => html`<a href=${link("jobs", null, { queue: one.queue })}>${one.queue}</a>` },
+    { title: "Queue", name: true, cell: (one) => html`<a href=${link("jobs", null, { queue: one.queue })}>${one.queue}</a>${one.blockedUntil ? html`<strong class="alarm advice">closed until <${Time} at=${one.blockedUntil} /></strong>` : null}` },
     { title: "Rate", cell: (one) => (one.rate ? html`<${Fill} used=${one.usedInWindow} of=${one.rate.limit} what=${`requests in ${seconds(one.rate.windowSeconds)}`} />` : NONE) },
     { title: "At once", cell: (one) => (one.concurrency ? html`<${Fill} used=${one.inUse} of=${one.concurrency} what="jobs" />` : NONE) },
     { title: "Each key", cell: (one) => html`${one.keyRate ? html`<span>${count(one.keyRate.limit)} in ${seconds(one.keyRate.windowSeconds)}</span>` : null}
       ${one.keyConcurrency ? html`<span> ${count(one.keyConcurrency)} at once</span>` : null}${one.keyRate || one.keyConcurrency ? null : NONE}` },
-    { title: "Fullest keys", wide: true, cell: (one) => (one.keys.length ? html`<ul class="plain">${one.keys.slice(0, 5).map((key) => html`<li><code>${key.key}</code> ${count(key.usedInWindow)} in the window, ${count(key.inUse)} in use${key.blockedUntil ? html`, blocked until <${Time} at=${key.blockedUntil} />` : null}</li>`)}</ul>` : html`<span class="none">–</span>`) },
-    { title: "Blocked until", cell: (one) => html`<${Time} at=${one.blockedUntil} />` },
+    { title: "Keys: closed ones, then the fullest", wide: true, cell: (one) => (one.keys.length ? html`<ul class="plain">${one.keys.slice(0, 5).map((key) => html`<li><code>${key.key}</code> ${count(key.usedInWindow)} in the window, ${count(key.inUse)} in use${key.blockedUntil ? html`<strong class="alarm">, closed until <${Time} at=${key.blockedUntil} /></strong>` : null}</li>`)}</ul>` : html`<span class="none">–</span>`) },
     { title: "Changed", cell: (one) => (one.changedAt ? html`<${Time} at=${one.changedAt} relative />` : html`<span class="none">built in</span>`) },
     { title: "Do", cell: (one) => html`<${Actions} one=${one} again=${found.again} />` },
   ];

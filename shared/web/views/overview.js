@@ -1,6 +1,6 @@
 // Every queue as it is now, and how it went.
 
-import { html, useEffect, useMemo } from "../html.js";
+import { html, useEffect, useMemo, useState } from "../html.js";
 import { get, post, segment } from "../api.js";
 import { Chart } from "../charts.js";
 import { count, seconds, share } from "../format.js";
@@ -26,17 +26,36 @@ export function Overview({ place }) {
 function State({ stats }) {
   const { critical, warning } = stats.openAlerts;
   const dead = stats.queues.reduce((sum, queue) => sum + queue.deadLetters, 0);
-  const paused = stats.queues.filter((queue) => queue.paused).length;
-  const calm = critical + warning + dead + paused === 0;
+  const paused = stats.queues.filter((queue) => queue.paused).map((queue) => queue.queue);
+  const calm = critical + warning + dead + paused.length === 0;
+  const toResume = () => document.querySelector(`main button[aria-label="Resume ${paused[0]}"]`)?.focus();
   return html`<p class="state ${critical ? "bad" : calm ? "good" : "warn"}">
     ${calm ? html`<span>Nothing needs you.</span>` : null}
     ${critical + warning ? html`<a href=${link("alerts", null, { status: "open" })}>${critical ? `${critical} critical` : ""}${critical && warning ? ", " : ""}${warning ? `${warning} warning` : ""} ${critical + warning === 1 ? "alert" : "alerts"}</a>` : null}
     ${dead ? html`<a href=${link("dead-letters")}>${count(dead)} dead ${dead === 1 ? "letter" : "letters"}</a>` : null}
-    ${paused ? html`<span>${paused} ${paused === 1 ? "queue is" : "queues are"} paused</span>` : null}
+    ${paused.length ? html`<button type="button" class="link" onClick=${toResume}>${paused.length} ${paused.length === 1 ? "queue is" : "queues are"} paused: ${paused.join(", ")}</button>` : null}
     <span class="at">as of <${Time} at=${stats.at} /></span></p>`;
 }
 
+const NARROW = matchMedia("(max-width: 47rem)");
+
+/** Whether the window is as narrow as a phone's. */
+function useNarrow() {
+  const [narrow, setNarrow] = useState(NARROW.matches);
+  useEffect(() => {
+    const changed = () => setNarrow(NARROW.matches);
+    NARROW.addEventListener("change", changed);
+    return () => NARROW.removeEventListener("change", changed);
+  }, []);
+  return narrow;
+}
+
+const isQuiet = (one) => !one.paused && one.ready + one.active + one.scheduled + one.waiting + one.deadLetters === 0
+  && !one.recent?.enqueuedPerMinute && !one.recent?.endedPerMinute;
+
 function Queues({ queues, again }) {
+  const narrow = useNarrow();
+  const quiet = narrow ? queues.filter(isQuiet) : [];
   const jobs = (queue, status, number) => (number ? html`<a href=${link("jobs", null, { queue, status })}>${count(number)}</a>` : html`<span class="none">0</span>`);
   const columns = [
     { title: "Queue", name: true, cell: (one) => html`<a href=${link("jobs", null, { queue: one.queue })}>${one.queue}</a>
@@ -53,7 +72,9 @@ function Queues({ queues, again }) {
     { title: "p95", number: true, cell: (one) => seconds(one.recent?.p95Seconds) },
     { title: "Control", cell: (one) => html`<${Pause} queue=${one} again=${again} />` },
   ];
-  return html`<${Table} caption="Queues now. Rates, failures and p95 (due to ended) are of the last five minutes." columns=${columns} rows=${queues} keyOf=${(one) => one.queue} isMarked=${(one) => one.paused} />`;
+  const shown = (caption, rows) => html`<${Table} caption=${caption} columns=${columns} rows=${rows} keyOf=${(one) => one.queue} isMarked=${(one) => one.paused} empty="No queue has anything to do." />`;
+  return html`<div>${shown("Queues now. Rates and failures are of the last five minutes; p95: so long took 95 of 100 jobs at most, from due to ended.", queues.filter((one) => !quiet.includes(one)))}
+    ${quiet.length ? html`<details class="quiet"><summary>${quiet.length} quiet ${quiet.length === 1 ? "queue" : "queues"}</summary>${shown("Queues without jobs now", quiet)}</details>` : null}</div>`;
 }
 
 function Pause({ queue, again }) {
