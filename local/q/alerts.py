@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from local.q.client import Json
 from local.q.jobs import show_end
 from local.q.output import ago, moment, say, show_fields, show_json, show_table
 from local.q.session import AsJson, Cursor, Limit, client_of
+from shared.monitoring.rules import RULES
 
 app = typer.Typer(help="Show open alerts, or all; look at one, acknowledge it.")
 #: The command that shows what an alert is about.
@@ -22,6 +23,13 @@ LOOKS = {
     "subscriptions": "Subscriptions: ./dev q subscriptions --status failing",
     "audit": "Who did what: ./dev q audit",
 }
+#: What details are called; others keep their name. SILENT ones are said otherwise.
+NAMES = {
+    "was": "was", "value": "measured", "now": "now", "threshold": "alert above", "lastMessage": "newest error",
+    "lastJobId": "newest job", "lastDeadLetterId": "newest dead letter", "openedBy": "first dead letter",
+    "errorClass": "class of errors",
+}  # fmt: skip
+SILENT = ("remedy", "rule", "unit")
 STYLES = {"critical": "red", "warning": "yellow"}
 
 
@@ -76,7 +84,10 @@ def show(
     say(f"{found['id']}  {found['key']}  {found['level']}, {_state(found)}", "bold")
     say(found["title"], STYLES.get(found["level"], ""))
     say(f"\n{found['meaning']}\n")
-    own = {name: value for name, value in found["details"].items() if name != "remedy"}
+    details = found["details"]
+    own = {
+        NAMES.get(name, name): _written(name, value, details) for name, value in details.items() if name not in SILENT
+    }
     show_fields([
         ("opened", moment(found["openedAt"])), ("last seen", moment(found["updatedAt"])),
         ("seen", f"{found['occurrences']} times"), *own.items(),
@@ -89,6 +100,14 @@ def show(
         say(LOOKS[one["kind"]].format(name=one["name"]))
     if not found["acknowledgedAt"]:
         say(f"You look after it: ./dev q alerts ack {found['id']}")
+
+
+def _written(name: str, value: Any, details: Json) -> Any:
+    """A figure with its unit."""
+    rule = RULES.get(details.get("rule", ""))
+    if rule is None or value is None or name not in ("value", "now", "threshold"):
+        return value
+    return rule.measured(value)
 
 
 @app.command()

@@ -53,7 +53,8 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What follows for a key: the alert to open or to change (`level`), or `resolve`; and what to remember."""
+    """What follows for a key: the alert to open or to change (`level`), to `resolve`, or else, where it `is_calm`, to
+    say what is measured now (`reading`, None: nothing is); and what to remember."""
 
     key: str
     after: Watched
@@ -61,6 +62,7 @@ class Judgement:
     level: Level | None = None
     passed: float | None = None
     resolve: bool = False
+    is_calm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ def judge(
         level = threshold.level_of(reading.value) if reading and threshold else None
         passed = threshold.passed(level) if threshold and level else None
         judgement = _step(key, reading, level, before, now)
-        if judgement.after != before or judgement.level or judgement.resolve:
+        if judgement.after != before or judgement.level or judgement.resolve or judgement.is_calm:
             judgements.append(replace(judgement, passed=passed))
     return judgements
 
@@ -215,7 +217,7 @@ def _step(key: str, reading: Reading | None, level: Level | None, before: Watche
         calm_since = before.calm_since or now
         if now - calm_since >= calm_needed(before.opened_lately):
             return Judgement(key, Watched(opened_lately=before.opened_lately), resolve=True)
-        return Judgement(key, replace(before, calm_since=calm_since))
+        return Judgement(key, replace(before, calm_since=calm_since), reading, is_calm=True)
     if level is None or reading is None:
         return Judgement(key, Watched(opened_lately=before.opened_lately))
     since = before.breached_since or now

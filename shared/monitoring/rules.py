@@ -52,6 +52,10 @@ class Rule:
     def key(self, scope: str) -> str:
         return f"{self.name}:{scope}"
 
+    def measured(self, value: float) -> str:
+        """A value with its unit, as people write it."""
+        return f"{value:.0%}" if self.unit == "share" else f"{value:,.0f} {self.unit}"
+
 
 RULES: Mapping[str, Rule] = {
     rule.name: rule

@@ -63,6 +63,14 @@ on conflict (alert_key) where resolved_at is null do update
    set level = excluded.level, title = excluded.title, details = excluded.details, value = excluded.value,
        threshold = excluded.threshold, updated_at = excluded.updated_at, occurrences = a.occurrences + 1
 """
+# Its title says what was, and what is now.
+_CALM: LiteralString = """
+update queue.queue_alerts a
+   set title = coalesce(a.details ->> 'was', a.title) || '; now ' || %(told)s, value = coalesce(%(value)s, a.value),
+       details = a.details
+           || jsonb_build_object('was', coalesce(a.details ->> 'was', a.title), 'now', %(value)s::float8)
+ where a.alert_key = %(key)s and a.resolved_at is null
+"""
 _REMEMBER: LiteralString = """
 insert into queue.alert_state (alert_key, breached_since, calm_since) values (%(key)s, %(breached)s, %(calm)s)
 on conflict (alert_key) do update set breached_since = excluded.breached_since, calm_since = excluded.calm_since
@@ -145,6 +153,8 @@ class _Board:
                 )
             elif judgement.level is not None:
                 self.conn.execute(_OPEN, _alert(judgement) | {"now": self.now})
+            elif judgement.is_calm:
+                self.conn.execute(_CALM, _calm(judgement))
             after = judgement.after
             if after.breached_since is None and after.calm_since is None:
                 self.conn.execute("delete from queue.alert_state where alert_key = %s", (judgement.key,))
@@ -164,6 +174,12 @@ class _Board:
 
     def mark_told(self, alerts: Sequence[ToldAlert]) -> None:
         self.conn.execute(_MARK, (self.now, [alert.id for alert in alerts]))
+
+
+def _calm(judgement: Judgement) -> dict[str, Any]:
+    reading = judgement.reading
+    told = reading.rule.measured(reading.value) if reading is not None else "nothing is measured"
+    return {"key": judgement.key, "told": told, "value": round(reading.value, 4) if reading is not None else None}
 
 
 def _alert(judgement: Judgement) -> dict[str, Any]:

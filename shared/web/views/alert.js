@@ -3,15 +3,13 @@
 import { html, useEffect } from "../html.js";
 import { get, segment } from "../api.js";
 import { advice } from "../advice.js";
+import { alertFacts } from "../alert_facts.js";
 import { count } from "../format.js";
 import { Badge, Facts, Loaded, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
 import { link } from "../routing.js";
 import { Subjects } from "../subjects.js";
-import { Acknowledge, detailOf, stateOf } from "./alerts.js";
-
-/** lastJobId → Last job id. */
-const spoken = (name) => name.replace(/^./, (first) => first.toUpperCase()).replaceAll(/[A-Z]/g, (letter, at) => (at ? ` ${letter.toLowerCase()}` : letter));
+import { Acknowledge, stateOf } from "./alerts.js";
 
 export function Alert({ item }) {
   const page = usePage();
@@ -25,7 +23,6 @@ export function Alert({ item }) {
 function Shown({ alert, again }) {
   const told = advice(alert.details.errorClass);
   const tone = alert.resolvedAt ? "" : alert.level === "critical" ? "bad" : "warn";
-  const own = Object.entries(alert.details).filter(([name, value]) => name !== "remedy" && value !== null);
   return html`<div><section class="now ${tone}" aria-label="What it means and what to do">
       <p class="headline"><${Badge} value=${alert.level} tone=${alert.resolvedAt ? "mute" : null} /> ${stateOf(alert)}</p>
       <p>${alert.meaning}${told ? ` ${told[0]}` : ""}</p>
@@ -38,7 +35,7 @@ function Shown({ alert, again }) {
       ["Seen", `${count(alert.occurrences)} times`],
       ["Acknowledged", alert.acknowledgedAt && html`<${Time} at=${alert.acknowledgedAt} relative /> by ${alert.acknowledgedBy}`],
       ["Resolved", alert.resolvedAt && html`<${Time} at=${alert.resolvedAt} relative />`],
-      ...own.map(([name, value]) => [spoken(name), detailOf(name, value)]),
+      ...alertFacts(alert.details),
     ]} /></section>
     <p class="note">${alert.details.rule ? html`What it is raised at: <a href=${link("thresholds")}>Thresholds</a>` : null}</p></div>`;
 }

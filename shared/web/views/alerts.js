@@ -10,37 +10,30 @@ import { go, link } from "../routing.js";
 const LEVELS = [["", "all"], ["critical", "critical"], ["warning", "warning"], ["info", "info"]];
 
 export function Alerts({ place }) {
-  const { status = "", level = "" } = place.query;
+  const { status = "open", level = "" } = place.query;
   const page = usePage();
-  const change = (more) => go("alerts", null, { status, level, ...more });
-  const pages = usePages((cursor, signal) => get("alerts", { status, level, cursor }, signal), [status, level], 5);
+  const change = (more) => go("alerts", null, { status: status === "open" ? "" : status, level, ...more });
+  const pages = usePages((cursor, signal) => get("alerts", { status: status === "all" ? "" : status, level, cursor }, signal), [status, level], 5);
   useEffect(() => page.onRefresh(pages.again));
   const columns = [
     { title: "Level", cell: (one) => html`<${Badge} value=${one.level} tone=${one.resolvedAt ? "mute" : null} />` },
     { title: "What, and what to do", wide: true, cell: (one) => html`<a href=${link("alerts", one.id)}><strong class="text">${one.title}</strong></a>${one.resolvedAt ? null : html`<span class="advice text">${one.remedy}</span>`}` },
     { title: "Opened", cell: (one) => html`<${Time} at=${one.openedAt} relative />` },
-    { title: "Seen", number: true, cell: (one) => count(one.occurrences) },
+    { title: "Times", number: true, cell: (one) => count(one.occurrences) },
     { title: "State", cell: stateOf },
     { title: "Do", cell: (one) => (one.resolvedAt || one.acknowledgedAt ? null : html`<${Acknowledge} alert=${one} again=${pages.again} />`) },
   ];
   return html`<div><h1 tabindex="-1">Alerts</h1>
-    <div class="filters"><${Choice} label="State" value=${status} options=${[["", "all"], ["open", "open"], ["resolved", "resolved"]]} onChange=${(value) => change({ status: value })} />
+    <div class="filters"><${Choice} label="State" value=${status} options=${[["open", "open"], ["resolved", "resolved"], ["all", "all"]]} onChange=${(value) => change({ status: value === "open" ? "" : value })} />
       <${Choice} label="Level" value=${level} options=${LEVELS} onChange=${(value) => change({ level: value })} /></div>
     <${Failure} error=${pages.error} again=${pages.again} />
-    ${pages.items ? html`<${Table} caption="Alerts, newest first" columns=${columns} rows=${pages.items} empty="No alert fits." />` : null}
+    ${pages.items ? html`<${Table} caption="Alerts, newest first" columns=${columns} rows=${pages.items} empty=${status === "open" ? "No alert is open." : "No alert fits."} />` : null}
     <${More} pages=${pages} /></div>`;
 }
 
 export function stateOf(alert) {
   if (alert.resolvedAt) return html`resolved <${Time} at=${alert.resolvedAt} relative />`;
   return alert.acknowledgedAt ? html`looked after by ${alert.acknowledgedBy}` : html`<${Badge} value="open" />`;
-}
-
-/** What an alert names leads there. */
-export function detailOf(name, value) {
-  const there = { lastJobId: ["jobs", value], lastDeadLetterId: ["dead-letters", value], openedBy: ["dead-letters", value], queue: ["jobs", null, { queue: value }] }[name];
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-  return there ? html`<a href=${link(...there)}>${text}</a>` : html`<span class="text">${text}</span>`;
 }
 
 export function Acknowledge({ alert, again }) {

@@ -117,11 +117,38 @@ def test_an_alert_opens_once_updates_escalates_resolves_and_is_told_of_each(benc
     bench.sql.execute("update queue.dead_letter_queue set reviewed_at = now(), reviewed_by = 'me'")
     bench.evaluate(5)
     assert bench.alerts("dead-letters:teams-outbound") == [("critical", True)]
+    told = bench.sql.execute(
+        "select title, value, details -> 'was', details -> 'now' from queue.queue_alerts"
+    ).fetchone()
+    was = "501 dead letters of teams-outbound wait for somebody"
+    assert told == (f"{was}; now 0 dead letters", 0, was, 0)
     bench.evaluate(3)
     assert bench.alerts("dead-letters:teams-outbound") == [("critical", False)]
     assert [text.split(":")[0] for text in bench.messages()] == [
         "[fleet-queue] warning", "[fleet-queue] critical", "[fleet-queue] resolved",
     ]  # fmt: skip
+
+
+def test_the_title_of_an_open_alert_stays_true_when_its_threshold_is_raised_and_when_it_comes_back(
+    bench: Bench,
+) -> None:
+    def title() -> tuple[Any, ...] | None:
+        return bench.sql.execute("select title, details ? 'was' from queue.queue_alerts").fetchone()
+
+    change = (
+        "insert into queue.alert_thresholds (rule, scope, warning, changed_by) values ('dead-letters', '', %s, 'me')"
+    )
+    bench.sql.execute(change + " on conflict (rule, scope) do update set warning = excluded.warning", (0,))
+    bench.bury(1)
+    bench.evaluate()
+    assert title() == ("1 dead letters of teams-outbound wait for somebody", False)
+    bench.sql.execute(change + " on conflict (rule, scope) do update set warning = excluded.warning", (30,))
+    bench.bury(18)
+    bench.evaluate(2)
+    assert title() == ("1 dead letters of teams-outbound wait for somebody; now 19 dead letters", True)
+    bench.bury(12)
+    bench.evaluate()
+    assert title() == ("31 dead letters of teams-outbound wait for somebody", False)
 
 
 def test_an_acknowledged_alert_is_told_no_more(bench: Bench) -> None:
