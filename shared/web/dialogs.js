@@ -101,12 +101,21 @@ export const KEYS = [
   ["r", "ask for the view's figures again"], ["?", "this list"], ["Esc", "close a question"],
 ];
 
+export const WORDS = [
+  ["dead letter", "a job that is not tried any more, or a message that is not ours, kept until somebody decides"],
+  ["redrive", "a dead job runs again, as a new one"],
+  ["lane", "what lets jobs run in order, or so many at once"],
+  ["limit key", "the chat or mailbox that a limit counts for"],
+  ["p95", "so long took 95 of 100 jobs at most"],
+];
+
 export function Keys({ on, setOn, close }) {
   const modal = useModal(close);
   return html`<dialog ...${modal} aria-labelledby="keys-title">
-    <h2 id="keys-title">Keys</h2>
+    <h2 id="keys-title">Keys and words</h2>
     <dl class="keys">${KEYS.map(([key, what]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`)}</dl>
     <label class="check"><input type="checkbox" checked=${on} onChange=${(event) => setOn(event.target.checked)} /> These keys work</label>
+    <dl class="keys words">${WORDS.map(([word, what]) => html`<div><dt>${word}</dt><dd>${what}</dd></div>`)}</dl>
     <div class="buttons"><button type="button" class="primary" onClick=${close}>Close</button></div>
   </dialog>`;
 }

@@ -50,7 +50,7 @@ export function Header({ who, leave, utc, setUtc, help }) {
       aria-label="Find a message by id, chat, mailbox, recipient or what else somebody has of it" placeholder="Id, chat, mailbox, recipient …" /></form>
     <div class="tools">
       <button type="button" class="quiet" aria-pressed=${utc ? "true" : "false"} onClick=${() => setUtc(!utc)} title="Switch between local time and UTC">${utc ? "UTC" : localZone}</button>
-      <button type="button" class="quiet" onClick=${help} aria-label="Keyboard shortcuts">?</button>
+      <button type="button" class="quiet" onClick=${help} aria-label="Keys and words">?</button>
       <span class="who" title=${`signed in by ${who.kind}`}>${who.name} · ${who.role}</span>
       ${who.kind === "key" ? html`<button type="button" class="quiet" onClick=${leave}>Sign out</button>` : null}
     </div></header>`;

@@ -85,7 +85,7 @@ def test_keyboard_alone_goes_to_every_view_and_the_focus_follows(tab: Tab) -> No
         expect(page.get_by_role("heading", name=title, level=1)).to_be_focused()
         expect(page).to_have_title(f"{title} · Fleet Queue")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Keys and words")).to_be_visible()
     shoot(page, "keys")
     page.get_by_label("These keys work").uncheck()
     page.keyboard.press("Escape")

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef } from "../html.js";
 import { get, segment } from "../api.js";
-import { Badge, Choice, Failure, Field, JobLink, JobState, More, Moment, Table, Time, usePage } from "../parts.js";
+import { Choice, Failure, Field, JobLink, JobState, More, Moment, Table, Time, usePage } from "../parts.js";
 import { useAnswer, usePages } from "../polling.js";
 import { go, link } from "../routing.js";
 
