@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from shared.admin.diagnosis import Circumstances, diagnose
+from shared.admin.diagnosis.dead import dependency_of
 from shared.admin.models.jobs import BatchCounts, JobDetail, Moments, RelatedJob
 from shared.admin.ports import Row
-from shared.engine.job import BatchRecord, JobRecord, JobState
+from shared.engine.job import ENDED, BatchRecord, JobRecord, JobState
 from shared.handlers.job_requests import describe
 from shared.handlers.registry import INTERNAL
 
@@ -22,14 +24,14 @@ def detail(job: JobRecord, around: Circumstances, batch: BatchRecord | None) -> 
             "internal": job.queue in INTERNAL,
             "deadLetterId": letter["id"] if letter else None,
             "diagnosis": diagnose(job, around),
-            "timeline": timeline(job, letter, around.orders),
+            "timeline": timeline(job, around),
             "related": [RelatedJob.model_validate(row) for row in around.related],
             "batch": _batch(batch) if batch is not None else None,
         }
     )
 
 
-def timeline(job: JobRecord, letter: Row | None, orders: Sequence[Row]) -> list[Moments]:
+def timeline(job: JobRecord, around: Circumstances) -> list[Moments]:
     """What happened to the job, oldest first. Error texts stand at the attempts."""
     found = [Moments(at=job.enqueued_at, event="enqueued", text=f"into {job.queue} with priority {job.priority}")]
     for attempt in job.attempts:
@@ -42,16 +44,41 @@ def timeline(job: JobRecord, letter: Row | None, orders: Sequence[Row]) -> list[
     if job.stop_requested_at is not None:
         found.append(Moments(at=job.stop_requested_at, event="stop requested", text="it stops at its next checkpoint"))
     if job.finished_at is not None:
-        why = f": {job.error_class.value}" if job.error_class else ""
+        other, state = dependency_of(job)
+        why = f": job {other} ended {state}" if other else f": {job.error_class.value}" if job.error_class else ""
         found.append(Moments(at=job.finished_at, event="finished", text=f"{job.state.value}{why}"))
     if job.state is JobState.SCHEDULED:
         found.append(Moments(at=job.run_at, event="due", text="it runs then"))
-    found += _of_letter(letter) if letter is not None else []
+    found += _in_the_way(job, around)
+    found += [
+        Moments(
+            at=datetime.fromisoformat(one["reportedAt"]), event="not delivered", text=f"a report came: {one['status']}"
+        )
+        for one in around.failures
+    ]
+    found += _of_letter(around.letter) if around.letter is not None else []
     found += [
         Moments(at=row["at"], event=row["action"], text=_change(row["before"], row["after"]), by=row["who"])
-        for row in orders
+        for row in around.orders
     ]
     return sorted(found, key=lambda moment: moment.at)
+
+
+def _in_the_way(job: JobRecord, around: Circumstances) -> list[Moments]:
+    """What runs or holds the job back now: of that the past is not kept."""
+    found = []
+    if around.started_at is not None:
+        text = f"attempt {job.attempt}, which runs now"
+        found.append(Moments(at=around.started_at, event="started", text=text, by=job.leased_by))
+    if job.state is JobState.SCHEDULED and around.identity is not None and around.identity_since is not None:
+        text = "there is no token for what it sends as: it is called back when there is"
+        found.append(Moments(at=around.identity_since, event="parked", text=text))
+    if job.state not in ENDED and around.is_paused and around.paused_at is not None:
+        found.append(Moments(at=around.paused_at, event="queue paused", text=job.queue, by=around.paused_by))
+    if job.lane is not None and around.waits_at == job.lane and around.holder_since is not None:
+        at = max(around.holder_since, job.enqueued_at)
+        found.append(Moments(at=at, event="blocked", text=f"by dead job {around.holder}, of the same ordering key"))
+    return found
 
 
 def _of_letter(letter: Row) -> list[Moments]:

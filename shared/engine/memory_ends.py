@@ -128,13 +128,14 @@ class Ends:
             self._released[row.record.queue] += 1
 
     def _failed_with(self, failed: Row, dependent: Row) -> JobRecord:
+        reason = f"job {failed.id}, which it depends on, ended as {failed.state.value}"
         if dependent.if_dependency_fails is IfDependencyFails.CANCEL:
-            return replace(dependent.record, state=JobState.CANCELLED)
+            return replace(dependent.record, state=JobState.CANCELLED, result={"reason": reason})
         return replace(
             dependent.record,
             state=JobState.DEAD,
             error_class=ErrorClass.DEPENDENCY,
-            error_message=f"job {failed.id}, which it depends on, ended as {failed.state.value}",
+            error_message=reason,
         )
 
 

@@ -788,7 +788,8 @@ begin
                                         state, finished_at, result, error_class, error_message)
         select id, queue, priority, run_at, enqueued_at, attempt, correlation_id, idempotency_key, redrive_of, effect_since,
                expires_at, payload, case p_state when 'dead' then coalesce(attempts, '[]') else attempts end, lane, lane_rule, lane_limit,
-               limit_key, batch_id, progress, singleton_key, p_state, v_now, p_result,
+               limit_key, batch_id, progress, singleton_key, p_state, v_now,
+               coalesce(p_result, case when p_state = 'cancelled' and p_class = 'dependency' then jsonb_build_object('reason', p_message) end),
                case p_state when 'dead' then p_class end,
                case p_state when 'dead' then coalesce(p_message, queue.expiry_reason(expires_at)) end
           from gone
@@ -1050,6 +1051,9 @@ CREATE FUNCTION queue.expire_due(p_queue text, p_limit integer) RETURNS integer
 declare
     v_now timestamptz := clock_timestamp();
     v_ids uuid[];
+    v_late uuid[];
+    v_held jsonb[];
+    v_ended integer;
 begin
     v_ids := array(select c.id from queue.job c
                     where c.expires_at <= v_now and c.lease_token is null and (p_queue is null or c.queue = p_queue)
@@ -1060,7 +1064,22 @@ begin
           || array(select c.id from queue.waiting c
                     where c.expires_at <= v_now and (p_queue is null or c.queue = p_queue)
                     order by c.expires_at limit p_limit for update skip locked);
-    return (queue.end_unstarted(v_ids, 'dead', 'expired', null, null)).ended;
+    if v_ids = '{}' then
+        return 0;
+    end if;
+    select array_agg(l.id), array_agg(queue.held_back(l.id, l.queue, l.place, l.key, l.permits, v_now))
+      into v_late, v_held
+      from (select c.id, c.queue, 'job' as place, null as key, null::integer as permits from queue.job c where c.id = any(v_ids)
+            union all
+            select c.id, c.queue, 'later', null, c.permits from queue.later c where c.id = any(v_ids)
+            union all
+            select c.id, c.queue, 'waiting', c.key, null from queue.waiting c where c.id = any(v_ids)) l;
+    v_ended := (queue.end_unstarted(v_ids, 'dead', 'expired', null, null)).ended;
+    -- In one end for all, so that the rows of keys are locked in their order.
+    update queue.job_tracking t set result = jsonb_build_object('heldBack', u.held)
+      from unnest(v_late, v_held) u(id, held)
+     where t.id = u.id and t.finished_at >= v_now and t.error_class = 'expired';
+    return v_ended;
 end
 $$;
 
@@ -1156,6 +1175,28 @@ begin
     select coalesce(array_agg(queue), '{}') into v_queues from due;
     return v_queues;
 end
+$$;
+
+CREATE FUNCTION queue.held_back(p_id uuid, p_queue text, p_place text, p_key text, p_permits integer, p_now timestamp with time zone) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+    select case
+               when s.paused then jsonb_build_object('by', 'pause')
+               when p_key = '' then jsonb_build_object('by', 'jobs')
+               when p_key is not null then jsonb_strip_nulls(jsonb_build_object(
+                   'by', 'key', 'key', p_key, 'holder', k.holder,
+                   'blockedUntil', case when k.blocked_until > p_now then k.blocked_until end))
+               when i.identity is not null then jsonb_build_object('by', 'later', 'reason', 'no token for ' || i.identity)
+               when p_permits is not null then jsonb_build_object('by', 'later', 'reason', 'the rate of its queue was used up')
+               when q.blocked_until > p_now then jsonb_build_object('by', 'limit', 'blockedUntil', q.blocked_until)
+               when p_place = 'later' then jsonb_build_object('by', 'later')
+               else jsonb_build_object('by', 'workers')
+           end
+      from queue.queue_settings s
+      left join queue.rate_limit_tracking q on q.key = 'queue:' || s.queue
+      left join queue.rate_limit_tracking k on k.key = p_key
+      left join queue.identity_wait i on i.job_id = p_id
+     where s.queue = p_queue
 $$;
 
 CREATE FUNCTION queue.hold_sync(p_round uuid, p_owner uuid) RETURNS boolean

@@ -225,6 +225,7 @@ def check_failed(bench: Bench, job_id: UUID, rule: IfDependencyFails, first: UUI
             assert ended.state is JobState.READY and job_id in ids(claim(bench, queue=LATER))
         case IfDependencyFails.CANCEL:
             assert (ended.state, ended.error_class, ended.attempt) == (JobState.CANCELLED, None, 0)
+            assert ended.result == {"reason": f"job {first}, which it depends on, ended as {failed}"}
         case IfDependencyFails.DIE:
             assert (ended.state, ended.error_class, ended.attempt) == (JobState.DEAD, ErrorClass.DEPENDENCY, 0)
             assert ended.error_message == f"job {first}, which it depends on, ended as {failed}"

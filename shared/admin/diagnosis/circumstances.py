@@ -20,12 +20,13 @@ class Circumstances:
     """`now` is the database's time.
 
     `paused_*`: who paused the queue, where that is on record; of an ended job, as it was then. `queue_blocked_until`,
-    `key_blocked_until`: until then no job of the queue, of the limit key starts (a 429). `waits_at`: the key at which a
-    waiting job stands, "" for other jobs. `key_in_use`: jobs of that key that run. `holder`: the job that has the lane,
-    and `holder_state`. `behind`: jobs that wait for this one's lane. `reason`: why it was put off. `identity`: what
-    gives no token, while it waits for that, with its open alert. `dependency_state`: now, of the job whose end ended
-    this one. `cleared_by`: who emptied the queue when this job was cancelled. `earlier`: how those ended of which this
-    is a redrive. `recipients`: of a mail. `reports_watched`: whether reports about its mails that come back are seen.
+    `key_blocked_until`: until then no job of the queue, of the limit key starts (a 429). `started_at`: of the attempt
+    that runs. `waits_at`: the key at which a waiting job stands, "" for other jobs. `key_in_use`: jobs of that key that
+    run. `holder`: the job that has the lane, and `holder_state`. `behind`: jobs that wait for this one's lane.
+    `reason`: why it was put off. `identity`: what gives no token, while it waits for that, with its open alert.
+    `dependency_state`: now, of the job whose end ended this one, or of what that was redriven as. `cleared_by`: who
+    emptied the queue when this job was cancelled. `earlier`: how those ended of which this is a redrive.
+    `reports_watched`: whether reports about its mails that come back are seen. `accounts`: the service accounts.
     """
 
     now: datetime
@@ -34,6 +35,7 @@ class Circumstances:
     paused_by: str | None = None
     queue_blocked_until: datetime | None = None
     key_blocked_until: datetime | None = None
+    started_at: datetime | None = None
     waits_at: str | None = None
     key_in_use: int = 0
     holder: UUID | None = None

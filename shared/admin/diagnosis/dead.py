@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -48,6 +49,7 @@ IN_SHORT: dict[ErrorClass, str] = {
     ErrorClass.EXPIRED: "Its deadline passed first. Redrive only what is still wanted: it has no deadline then.",
     ErrorClass.DEPENDENCY: "A job that it depends on did not succeed. Redrive that one first.",
 }
+_DEPENDENCY = re.compile(r"job ([0-9a-f-]{36}), which it depends on, ended as (\w+)")
 _Told = tuple[str, list[str], list[Step], tuple[str, ...]]
 
 
@@ -246,6 +248,8 @@ def _not_started(job: JobRecord, around: Circumstances) -> str:
         return f"It did not start: the queue {job.queue} was paused{who}."
     if by == "key":
         return f"It did not start: it waited for {_key_in_words(job, held)}."
+    if by == "limit":
+        return f"It did not start: {peer(job)} had asked the whole queue to wait (429)."
     if by == "jobs":
         return "It did not start: it waited for other jobs that had not ended."
     if by == "later":
@@ -279,9 +283,10 @@ def _dependency(job: JobRecord, around: Circumstances) -> _Told:
 
 
 def dependency_of(job: JobRecord) -> tuple[UUID | None, str]:
-    """The job whose end ended this one, and how it had ended."""
-    found = (job.result or {}).get("dependency")
-    return (UUID(found["id"]), str(found["state"])) if isinstance(found, dict) else (None, "")
+    """The job whose end ended this one, and how it had ended (the texts are those of queue.resolve_most)."""
+    said = job.error_message if job.error_class is ErrorClass.DEPENDENCY else (job.result or {}).get("reason")
+    found = _DEPENDENCY.match(said) if isinstance(said, str) else None
+    return (UUID(found[1]), found[2]) if found else (None, "")
 
 
 _BY_CLASS: dict[ErrorClass, Callable[[JobRecord, Circumstances], _Told]] = {

@@ -93,7 +93,10 @@ class Moments(Model):
     """One thing that happened to the job."""
 
     at: datetime
-    event: str = Field(description="enqueued, started, attempt, finished, reviewed, redriven, discarded, or an order")
+    event: str = Field(
+        description="enqueued, started, attempt, parked, blocked, queue paused, finished, not delivered, reviewed,"
+        " redriven, discarded, or an order"
+    )
     text: str
     by: str | None = None
 

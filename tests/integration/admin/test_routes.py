@@ -93,6 +93,7 @@ def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, s
     assert blocked["headline"].startswith(f"Blocked by dead job {first} since ") and blocked["label"] == "blocked"
     assert blocked["next"][0]["target"] == first
     assert any("1 job of ordering key truck-7" in text for text in told(api, first)["why"])
+    assert "blocked" in [moment["event"] for moment in api.get("jobs/{id}", id=second)["timeline"]]
 
     assert api.ask("POST", "{queue}/pause", queue=QUEUE)[0] == 200
     ready = api.enqueue()
@@ -114,6 +115,7 @@ def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, s
     waits.wait(UUID(later), needs)
     parked = told(api, later)
     assert parked["headline"] == "Parked: no token for queue@fleet.example"
+    assert "parked" in [moment["event"] for moment in api.get("jobs/{id}", id=later)["timeline"]]
     assert [one["action"] for one in parked["next"]] == ["sign-in", "show-alert"]
 
     assert api.ask("POST", "jobs/{id}/cancel", id=later)[0] == 200
@@ -123,6 +125,30 @@ def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, s
     again = api.ask("POST", "retry/{id}", id=first)[1]["id"]
     redriven = told(api, first)
     assert (redriven["label"], redriven["next"][0]["target"]) == ("dead, redriven", again)
+
+
+def test_the_diagnosis_of_a_deadline_and_of_a_dependency_says_what_was_in_the_way(
+    api: Api, sql: psycopg.Connection
+) -> None:
+    parent = api.enqueue()
+    dies, stops = (api.enqueue(dependsOn=[parent], ifDependencyFails=rule) for rule in ("die", "cancel"))
+    assert die() == UUID(parent)
+    dead, cancelled = told(api, dies), told(api, stops)
+    assert dead["headline"] == f"Not sent: job {parent}, which it depends on, ended dead"
+    assert [one["target"] for one in dead["next"]][:2] == [parent, dies]
+    assert "although that job has not succeeded" in dead["next"][1]["text"]
+    assert f"since job {parent} ended dead" in cancelled["headline"]
+    assert api.ask("POST", "retry/{id}", id=parent)[0] == 200
+    end(Completed())
+    assert "although" not in told(api, dies)["next"][1]["text"]
+
+    late = api.enqueue(expiresInSeconds=3600)
+    assert api.ask("POST", "{queue}/pause", queue=QUEUE)[0] == 200
+    sql.execute("update queue.job set expires_at = clock_timestamp() where id = %s", (late,))
+    assert bootstrap.store().expire_due(10) == 1
+    assert api.ask("POST", "{queue}/resume", queue=QUEUE)[0] == 200
+    [why, *_] = told(api, late)["why"]
+    assert why.startswith(f"It did not start: the queue {QUEUE} was paused by ")
 
 
 def test_a_job_is_moved_and_cancelled_and_wakes_a_worker_after_the_commit(api: Api) -> None:

@@ -234,6 +234,8 @@ def test_a_paused_queues_jobs_expire_by_the_relay_in_batches(
         " where error_message like 'it had not started by its deadline, 20%Z'"
     ).fetchone()
     assert row == (2600, "expired", 2600)
+    held = sql.execute("select result #>> '{heldBack,by}', count(*) from queue.job_tracking group by 1").fetchall()
+    assert held == [("pause", 2600)]
 
 
 def test_claims_get_past_any_number_of_expired_jobs(postgres_store: PostgresStore, sql: psycopg.Connection) -> None:

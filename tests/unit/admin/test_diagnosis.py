@@ -230,7 +230,7 @@ def test_a_dead_one_of_an_ordering_key_says_how_many_wait_behind_it() -> None:
 
 
 def test_a_dependency_is_led_to_and_a_redrive_warned_of() -> None:
-    one = dead(ErrorClass.DEPENDENCY, result={"dependency": {"id": str(OTHER), "state": "dead"}})
+    one = replace(dead(ErrorClass.DEPENDENCY), error_message=f"job {OTHER}, which it depends on, ended as dead")
     found = told(one, dependency_state=JobState.DEAD)
     assert (found.next[0].action, found.next[0].target) == (Action.SHOW_JOB, str(OTHER))
     assert "although that job has not succeeded" in text(found)
@@ -361,7 +361,7 @@ def test_a_cancelled_one_says_by_whom_or_why() -> None:
     assert told(one, orders=[{"action": "job.cancel", "who": "key 1"}]).headline == "Cancelled at 14:00:00 UTC by key 1"
     assert "ann emptied the queue" in told(one, cleared_by="ann").headline
     assert "the application did it" in text(told(one))
-    by_job = told(replace(one, result={"dependency": {"id": str(OTHER), "state": "dead"}}))
+    by_job = told(replace(one, result={"reason": f"job {OTHER}, which it depends on, ended as dead"}))
     assert f"since job {OTHER} ended dead" in by_job.headline
     assert f"Replaced at 14:00:00 UTC by job {OTHER}" == told(replace(one, result={"replacedBy": str(OTHER)})).headline
 
