@@ -209,17 +209,18 @@ def lifecycle_item(subscription: Subscription, event: str) -> Json:
 
 def notification(subscription: Subscription, change: Change) -> Json:
     """One item in Graph's shape."""
-    path, item_id = change.immutable if subscription.immutable_ids else change.plain
-    data = {"@odata.type": change.odata_type, "@odata.id": path, "id": item_id}
+    named = change.immutable if subscription.immutable_ids else change.plain
+    data = {"@odata.type": change.odata_type}
+    if named is not None:
+        data |= {"@odata.id": named[0], "id": named[1]}
     if change.etag is not None:
         data["@odata.etag"] = change.etag
-    return {
-        "id": str(uuid.uuid4()),
+    return ({"id": str(uuid.uuid4())} if named is not None else {}) | {
         "subscriptionId": subscription.id,
         "subscriptionExpirationDateTime": subscription.value["expirationDateTime"],
         "clientState": subscription.value["clientState"],
         "changeType": change.change_type,
-        "resource": path,
+        "resource": named[0] if named is not None else subscription.value["resource"].strip("/"),
         "tenantId": TENANT,
         "resourceData": data,
     }
@@ -245,8 +246,9 @@ def forged(genuine: Json) -> Json:
     """A notification that nobody who knows the client state would send, of a message that does not exist."""
     false_id = f"forged-{uuid.uuid4().hex}"
     item = copy.deepcopy(genuine)
+    item |= {"id": str(uuid.uuid4()), "clientState": f"forged-{uuid.uuid4().hex}"}
     data = item["resourceData"]
-    path = item["resource"].replace(data["id"], false_id)
-    item |= {"id": str(uuid.uuid4()), "clientState": f"forged-{uuid.uuid4().hex}", "resource": path}
-    data |= {"id": false_id, "@odata.id": path}
+    if "id" in data:
+        item["resource"] = item["resource"].replace(data["id"], false_id)
+        data |= {"id": false_id, "@odata.id": item["resource"]}
     return item

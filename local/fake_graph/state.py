@@ -152,9 +152,10 @@ class Change:
     change_type: str
     scopes: frozenset[str]
     odata_type: str
-    #: (resource path, id) in plain and in immutable spelling; the same for Teams.
-    plain: tuple[str, str]
-    immutable: tuple[str, str]
+    #: (resource path, id) in plain and in immutable spelling, which may be the same; None where Graph tells the
+    #: subscription's own resource and no id, of drives.
+    plain: tuple[str, str] | None
+    immutable: tuple[str, str] | None
     etag: str | None = None
     #: The resource without its id, for subscriptions that want it.
     resource: Json = field(default_factory=dict)

@@ -211,6 +211,8 @@ def _check_new(body: Json, resource: Resource, now: datetime) -> None:
         raise bad_request("clientState is longer than 128 characters.", "InvalidRequest")
     lifetime = _parse_instant(body["expirationDateTime"]) - now
     if body.get("includeResourceData"):
+        if resource.changes is _DRIVE:
+            raise bad_request("Notifications of this resource bring no resource data.", "InvalidRequest")
         rich.check_subscription(body, lifetime, is_teams=resource.teams)
     if resource.teams and lifetime > LIFECYCLE_FROM and not body.get("lifecycleNotificationUrl"):
         raise bad_request(

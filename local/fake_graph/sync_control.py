@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from local.fake_graph import item_changes
 from local.fake_graph.call import Json
 from local.fake_graph.delta import Behaviour, Expiry
 
@@ -44,37 +45,37 @@ class SyncControl:
         self._app = app
 
     def put_event(self, body: Json) -> Json:
-        return {"id": self._app.world.calendars.put(self._app.world.user(body["user"]), body["event"])}
+        return {"id": item_changes.put_event(self._app.world, self._app.world.user(body["user"]), body["event"])}
 
     def delete_event(self, body: Json) -> Json:
-        self._app.world.calendars.remove(self._app.world.user(body["user"]), body["id"])
+        item_changes.remove_event(self._app.world, self._app.world.user(body["user"]), body["id"])
         return {}
 
     def events(self, _: Json, user: str) -> list[Json]:
         return list(self._app.world.calendars.of(self._app.world.user(user)).values())
 
     def put_contact(self, body: Json) -> Json:
-        return {"id": self._app.world.address_books.put(self._app.world.user(body["user"]), body["contact"])}
+        return {"id": item_changes.put_contact(self._app.world, self._app.world.user(body["user"]), body["contact"])}
 
     def delete_contact(self, body: Json) -> Json:
-        self._app.world.address_books.remove(self._app.world.user(body["user"]), body["id"])
+        item_changes.remove_contact(self._app.world, self._app.world.user(body["user"]), body["id"])
         return {}
 
     def put_contact_folder(self, body: Json) -> Json:
         return {"id": self._app.world.address_books.put_folder(self._app.world.user(body["user"]), body["name"])}
 
     def delete_contact_folder(self, body: Json) -> Json:
-        self._app.world.address_books.remove_folder(self._app.world.user(body["user"]), body["id"])
+        item_changes.remove_contact_folder(self._app.world, self._app.world.user(body["user"]), body["id"])
         return {}
 
     def contacts(self, _: Json, user: str) -> list[Json]:
         return list(self._app.world.address_books.of(self._app.world.user(user)).values())
 
     def put_drive_item(self, body: Json) -> Json:
-        return {"id": self._app.world.drives.put(self._owner(body["owner"]), body["item"])}
+        return {"id": item_changes.put_drive_item(self._app.world, self._owner(body["owner"]), body["item"])}
 
     def delete_drive_item(self, body: Json) -> Json:
-        self._app.world.drives.remove(self._owner(body["owner"]), body["id"])
+        item_changes.remove_drive_item(self._app.world, self._owner(body["owner"]), body["id"])
         return {}
 
     def drive_items(self, _: Json, owner: str) -> list[Json]:

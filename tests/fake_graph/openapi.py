@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import yaml
+from jsonschema.exceptions import best_match
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
 from openapi_core.exceptions import OpenAPIError
+from openapi_schema_validator import OAS30Validator
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 #: Beside the project, where it is at hand; never part of it.
@@ -51,15 +54,30 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
+@cache
+def load_document() -> dict[str, Any]:
+    """The description as it stands; FileNotFoundError where it is not at hand."""
+    document: dict[str, Any] = yaml.load(DESCRIPTION.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return document
+
+
 def load_description() -> OpenAPI:
-    """The description; FileNotFoundError where it is not at hand."""
-    document = yaml.load(DESCRIPTION.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    """For checking requests and answers; FileNotFoundError where it is not at hand."""
+    document = dict(load_document())
     # The default would be Graph's own host.
     document["servers"] = [{"url": "/v1.0"}]
     # openapi-core knows no oauth2, and warns; the fake checks tokens itself.
     document.pop("security", None)
     config = Config(spec_validator_cls=None)  # type: ignore[arg-type]
     return OpenAPI.from_dict(document, config=config)
+
+
+def post_fault(post: dict[str, Any]) -> str | None:
+    """What the description says against what was posted to a webhook."""
+    schema = {"$ref": "#/components/schemas/microsoft.graph.changeNotificationCollection"}
+    check = OAS30Validator(schema | {"components": load_document()["components"]})
+    found = best_match(check.iter_errors(post))
+    return None if found is None else f"{list(found.absolute_path)}: {found.message}"
 
 
 def fault_of(description: OpenAPI, entry: dict[str, Any]) -> str | None:

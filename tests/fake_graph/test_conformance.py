@@ -14,7 +14,7 @@ from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CHANNEL, CHAT, DRIVER, TEAM
 from shared.graph.rich import read_certificate
 from tests.fake_graph.conftest import DISPATCH, Client, Webhook
-from tests.fake_graph.openapi import DESCRIPTION, Recorded, fault_of, load_description
+from tests.fake_graph.openapi import DESCRIPTION, Recorded, fault_of, load_description, post_fault
 from tests.fake_graph.test_subscriptions import MAIL, wanted, within
 
 MESSAGES = f"/users/{DISPATCH}/messages"
@@ -180,6 +180,32 @@ def rich_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.get(f"/subscriptions/{subscription}")
 
 
+def notified_session(app: Client, user: Client, webhook: Webhook) -> None:
+    """Everything that can be subscribed to changes, with and without its data."""
+    graph = app.graph
+    public = read_certificate(self_signed()).public
+    encrypted = {"encryptionCertificate": public.base64, "encryptionCertificateId": public.id}
+    of_user = {name: f"users/{DISPATCH}/{name}" for name in ("messages", "events", "contacts", "drive/root")}
+    channel = f"teams/{TEAM}/channels/{CHANNEL}/messages"
+    for resource in (*of_user.values(), f"chats/{CHAT}/messages", channel):
+        kinds = "updated" if resource.endswith("root") else "created,updated,deleted"
+        body = wanted(webhook, resource, changeType=kinds, lifecycleNotificationUrl=webhook.url)
+        subscription = app.post("/subscriptions", body).json()["id"]
+    for resource in (of_user["messages"], of_user["events"], of_user["contacts"]):
+        body = wanted(webhook, f"{resource}?$select=id", changeType="deleted,created", includeResourceData=True)
+        app.post("/subscriptions", body | encrypted)
+    graph.set_automatic_delivery(False)
+    graph.arrive_mail(DISPATCH, MAIL)
+    graph.arrive_chat_message("alex.driver@fleet.example", "x", chat=CHAT)
+    graph.arrive_chat_message("alex.driver@fleet.example", "x", team=TEAM, channel=CHANNEL)
+    event, contact = graph.put_event(DISPATCH), graph.put_contact(DISPATCH)
+    file = graph.put_drive_item(DISPATCH, name="a")
+    for kind, owner, gone in (("events", "user", event), ("contacts", "user", contact), ("drive-items", "owner", file)):
+        graph.control("POST", f"{kind}/delete", {owner: DISPATCH, "id": gone})
+    graph.deliver()
+    graph.control("POST", "lifecycle", {"subscription": subscription, "event": "reauthorizationRequired"})
+
+
 def error_session(app: Client, user: Client, webhook: Webhook) -> None:
     app.graph.add_fault("status", status=429, headers={"Retry-After": "2"})
     app.get(MESSAGES)
@@ -191,8 +217,11 @@ def error_session(app: Client, user: Client, webhook: Webhook) -> None:
 
 @pytest.mark.parametrize(
     "session_of",
-    [mail_session, teams_session, activity_session, subscription_session, rich_session, delta_session, error_session],
-)
+    [
+        mail_session, teams_session, activity_session, subscription_session, rich_session, delta_session,
+        notified_session, error_session,
+    ],
+)  # fmt: skip
 def test_recorded_requests_and_answers_conform(
     graph: FakeGraph,
     app: Client,
@@ -205,6 +234,7 @@ def test_recorded_requests_and_answers_conform(
     entries = [entry for entry in graph.requests() if entry["path"].startswith("/v1.0/")]
     assert len(entries) >= 3
     assert [fault for entry in entries if (fault := fault_of(description, entry))] == []
+    assert [fault for post in webhook.posts if (fault := post_fault(post))] == []
     assert graph.violations() == []
 
 
@@ -215,5 +245,6 @@ def test_the_check_finds_what_is_wrong(graph: FakeGraph, app: Client, descriptio
     assert fault_of(description, entry | {"body": {"subject": 1}}) is not None
     assert fault_of(description, entry | {"answer": {"subject": 1}}) is not None
     assert fault_of(description, entry | {"status": 202}) is not None
+    assert post_fault({"value": [{"planet": "x"}]}) is not None
     with pytest.raises(PathNotFound):
         description.validate_request(Recorded(entry | {"path": "/v1.0/planets"}))

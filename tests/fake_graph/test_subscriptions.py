@@ -174,6 +174,54 @@ def test_updates_and_deletions_go_to_those_who_want_them(graph: FakeGraph, app: 
     assert [item["changeType"] for item in webhook.items()] == ["updated", "deleted"]
 
 
+@pytest.mark.usefixtures("no_violations")
+def test_events_contacts_and_drives_are_told_as_they_change(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
+    """The change type of a drive is always `updated`, and nothing says what in it has changed."""
+    drive = app.get(f"/users/{DISPATCH}/drive").json()["id"]
+    every = "created,updated,deleted"
+    for resource, kinds in (
+        (f"users/{DISPATCH}/events", every),
+        (f"users/{DISPATCH}/contacts", every),
+        (f"/users/{DISPATCH}/drive/root", "updated"),
+        (f"drives/{drive}/root", "updated"),
+    ):
+        assert app.post("/subscriptions", wanted(webhook, resource, changeType=kinds)).status_code == 201
+    graph.set_automatic_delivery(False)
+    folder = graph.control("POST", "contact-folders", {"user": DISPATCH, "name": "Drivers"})["id"]
+    event = graph.put_event(DISPATCH, subject="Tour 7")
+    graph.put_event(DISPATCH, id=event, subject="Tour 8")
+    graph.put_event(DISPATCH, type="occurrence", seriesMasterId=event)
+    graph.control("POST", "events/delete", {"user": DISPATCH, "id": event})
+    contact = graph.put_contact(DISPATCH, displayName="Zoë", parentFolderId=folder)
+    graph.control("POST", "contact-folders/delete", {"user": DISPATCH, "id": folder})
+    file = graph.put_drive_item(DISPATCH, name="a")
+    graph.control("POST", "drive-items/delete", {"owner": DISPATCH, "id": file})
+    graph.deliver()
+    (post,) = webhook.posts
+    assert Checks(SCHEMAS).answer_fault("ChangeNotificationCollection", post) is None
+    of_event, of_contact = f"Users/{DISPATCH_ID}/Events/{event}", f"Users/{DISPATCH_ID}/Contacts/{contact}"
+    of_drive = ("updated", f"users/{DISPATCH}/drive/root")
+    of_other = ("updated", f"drives/{drive}/root")
+    assert [(item["changeType"], item["resource"]) for item in post["value"]] == [
+        ("created", of_event), ("updated", of_event), ("deleted", of_event),
+        ("created", of_contact), ("deleted", of_contact),
+        of_drive, of_other, of_drive, of_other,
+    ]  # fmt: skip
+    first, second, _, third = [item["resourceData"] for item in post["value"][:4]]
+    assert (first["@odata.type"], first["@odata.id"], first["id"]) == ("#Microsoft.Graph.Event", of_event, event)
+    assert third["@odata.type"] == "#Microsoft.Graph.Contact"
+    assert first["@odata.etag"] != second["@odata.etag"]
+    assert [item["resourceData"] for item in post["value"][5:]] == [{"@odata.type": "#Microsoft.Graph.DriveItem"}] * 4
+
+
+def test_a_drive_has_no_creations_and_no_resource_data(app: Client, webhook: Webhook) -> None:
+    drive = f"users/{DISPATCH}/drive/root"
+    assert app.post("/subscriptions", wanted(webhook, drive, changeType="created")).status_code == 400
+    rich: dict[str, Any] = {"changeType": "updated", "includeResourceData": True, "encryptionCertificateId": "1"}
+    refused = app.post("/subscriptions", wanted(webhook, drive, **rich))
+    assert refused.status_code == 400 and "no resource data" in refused.text
+
+
 def test_a_failed_delivery_is_retried_until_it_succeeds(graph: FakeGraph, app: Client, webhook: Webhook) -> None:
     app.post("/subscriptions", wanted(webhook))
     statuses = iter([503, 500])
