@@ -101,7 +101,7 @@ class CommunicationLog(Protocol):
     def mark_deleted(
         self, channel: Literal["teams", "outlook"], external_id: str, job_id: UUID | None = None
     ) -> Recorded:
-        """Note on a message that came in that it is gone; the text stays."""
+        """Note on a message, in or out, that it is gone; the text stays. An event tells of one that came in."""
         ...
 
 

@@ -86,15 +86,15 @@ on conflict (communication_id, external_id) do nothing
 
 _MARK_DELETED = """
 with gone as (
-    select id, deleted_at from queue.communication_logs
-     where channel = %(channel)s and direction = 'in' and external_id = %(external_id)s
+    select id, direction, deleted_at from queue.communication_logs
+     where channel = %(channel)s and direction = any ('{in,out}') and external_id = %(external_id)s
        for no key update
 ),
 marked as (
     update queue.communication_logs l set deleted_at = clock_timestamp(), updated_at = clock_timestamp()
       from gone where l.id = gone.id and gone.deleted_at is null
 )
-select id, deleted_at is null from gone
+select id, deleted_at is null, direction = 'in' from gone order by direction limit 1
 """
 
 _AUTOMATIC = """
@@ -148,8 +148,9 @@ class PostgresCommunications:
             row = conn.execute(_MARK_DELETED, values).fetchone()
             if row is None:
                 return Recorded("unknown")
-            outcome: Outcome = "deleted" if row[1] else "unchanged"
-            return Recorded(outcome, _event(conn, outcome, row[0], job_id))
+            row_id, is_news, came_in = row
+            outcome: Outcome = "deleted" if is_news else "unchanged"
+            return Recorded(outcome, _event(conn, outcome if came_in else "unchanged", row_id, job_id))
 
     @staticmethod
     def _look_again(conn: psycopg.Connection, message: Communication, values: dict[str, Any]) -> tuple[UUID, Outcome]:

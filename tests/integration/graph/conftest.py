@@ -118,7 +118,8 @@ class MemoryLog:
 
     def mark_deleted(self, channel: str, external_id: str, job_id: UUID | None = None) -> Recorded:
         self.deleted.append(external_id)
-        return Recorded("deleted" if (channel, "in", external_id) in self.rows else "unknown")
+        is_known = any((channel, direction, external_id) in self.rows for direction in ("in", "out"))
+        return Recorded("deleted" if is_known else "unknown")
 
     @property
     def only(self) -> Communication:

@@ -123,6 +123,17 @@ def test_a_message_that_is_gone_is_marked_once(log: PostgresCommunications, sql:
     assert row(sql, "text, deleted_at is null") == ("x", False)
 
 
+def test_a_sent_message_that_is_gone_is_marked_too_and_the_application_is_not_told(
+    log: PostgresCommunications, sql: psycopg.Connection
+) -> None:
+    log.record(replace(MAIL, direction="out"))
+    assert [log.mark_deleted("outlook", "AAkA1", uuid4()).outcome for _ in range(2)] == ["deleted", "unchanged"]
+    assert row(sql, "text, direction, deleted_at is null") == ("x", "out", False)
+    assert events(sql) == []
+    log.record(replace(MAIL, internet_message_id="<other@fleet.example>"))
+    assert log.mark_deleted("outlook", "AAkA1").outcome == "unchanged", "what the queue has sent does not come in"
+
+
 def test_a_job_that_runs_again_hears_of_the_event_that_it_made(log: PostgresCommunications) -> None:
     look = message(1)
     first, again, other = log.record(look), log.record(look), log.record(replace(look, job_id=uuid4()))

@@ -16,9 +16,10 @@ from tests.integration.sync.conftest import Bench, mime
 LOG = "select * from queue.communication_logs order by recorded_at"
 
 
-def notified_mail(bench: Bench, message_id: str) -> dict[str, Any] | None:
+def notified_mail(bench: Bench, message_id: str, change: str = "created") -> dict[str, Any] | None:
     """What a notification of this mail does."""
-    reference = MailReference.model_validate({"resource": f"Users/{DISPATCH}/Messages/{message_id}"})
+    told = {"resource": f"Users/{DISPATCH}/Messages/{message_id}", "changeType": change}
+    reference = MailReference.model_validate(told)
     done = OutlookInbound(bench.mail, bench.log, bench.non_delivery)(job("outlook-inbound"), reference, Context())
     return done.result and {"outcome": done.result["outcome"]}
 
@@ -150,6 +151,25 @@ def test_what_the_queue_sent_is_one_row_and_what_the_user_sent_goes_out_too(benc
     assert found["ours"] == ("out", row["job_id"]) and found["theirs"][0] == "out"
     bench.sync("emails", DRIVER)
     assert [row["direction"] for row in bench.rows(LOG) if row["account"] == DRIVER] == ["in"]
+
+
+def test_a_sent_mail_that_is_deleted_is_marked_by_its_notification(bench: Bench) -> None:
+    ours = send(bench, "ours")
+    theirs = bench.graph.arrive_mail(DISPATCH, mime("theirs"))
+    bench.graph.control("POST", "mail-folders", {"user": DISPATCH, "key": "old", "name": "Old"})
+    bench.graph.control("POST", "mails/change", {"user": DISPATCH, "id": theirs, "folder": "sentitems"})
+    ids = [mail["immutableId"] for mail in bench.graph.mailbox(DISPATCH, "sentitems")]
+    bench.sync("emails")
+    assert [notified_mail(bench, one, "deleted") for one in ids if one != ours] == [{"outcome": "unchanged"}], (
+        "it moved"
+    )
+    for one in ids:
+        bench.graph.control("POST", "mails/change", {"user": DISPATCH, "id": one, "folder": "old"})
+    bench.graph.control("POST", "mail-folders/delete", {"user": DISPATCH, "key": "old"})
+    assert len(ids) == 2 and ours in ids
+    assert [notified_mail(bench, one, "deleted") for one in ids] == [{"outcome": "deleted"}] * 2
+    assert [(row["direction"], row["deleted_at"] is None) for row in bench.rows(LOG)] == [("out", False)] * 2
+    assert told(bench) == []
 
 
 def test_what_the_log_has_as_sent_did_not_come_in_wherever_it_lies_now(bench: Bench) -> None:
