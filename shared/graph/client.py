@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import requests
 
@@ -24,6 +24,7 @@ from shared.graph.session import GraphSession
 IMMUTABLE_IDS = 'IdType="ImmutableId"'
 #: No list that we read has this many pages: the peer is going round in circles.
 MOST_PAGES = 200
+_PORTS = {"https": 443, "http": 80}
 
 
 class TokenSource(Protocol):
@@ -41,6 +42,7 @@ class _Request:
     template: str
     body: bytes | None
     prefer: tuple[str, ...]
+    at_most: int | None = None
 
 
 class GraphClient:
@@ -121,9 +123,10 @@ class GraphClient:
         return items(page), following
 
     def content(self, template: str, *, at_most: int, prefer: Sequence[str] = (), **segments: str) -> bytes:
-        """The first `at_most` bytes of what is no JSON (a $value). Raises GraphFailure."""
-        _, response = self._checked(self._request("GET", template, segments, None, prefer), 200)
-        return response.content[:at_most]
+        """The first `at_most` bytes of what is no JSON (a $value); no more is read. Raises GraphFailure."""
+        request = replace(self._request("GET", template, segments, None, prefer), at_most=at_most)
+        _, response = self._checked(request, 200)
+        return response.content
 
     def _request(
         self,
@@ -139,14 +142,17 @@ class GraphClient:
         return _Request(method, url, template, None, tuple(prefer))
 
     def guard(self, link: Any) -> None:
-        """Refuse a link that would carry our token to anybody but Graph."""
+        """Refuse a link that would carry our token to anybody but Graph, or into another version of it."""
         base = urlsplit(self._base_url)
         try:
             parts = urlsplit(link if isinstance(link, str) else "")
+            is_graph = _origin(parts) == _origin(base) and "@" not in parts.netloc
         except ValueError:
             raise LinkRefused("a link of the answer is no address") from None
-        if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):
+        if not is_graph:
             raise LinkRefused(f"a link of the answer leads to {parts.scheme}://{parts.hostname}, not to Graph")
+        if not parts.path.startswith(f"{base.path}/"):
+            raise LinkRefused(f"a link of the answer leads out of {base.path} of Graph")
 
     def _answer(self, request: _Request, expect: int | tuple[int, ...]) -> dict[str, Any]:
         call, response = self._checked(request, expect)
@@ -177,7 +183,14 @@ class GraphClient:
             headers["Content-Type"] = "application/json"
         if request.prefer:
             headers["Prefer"] = ", ".join(request.prefer)
-        return call, exchange(self._session, call, request.url, headers=headers, body=request.body)
+        return call, exchange(
+            self._session, call, request.url, headers=headers, body=request.body, at_most=request.at_most
+        )
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    """Whom an address leads to, however it is spelled. Raises ValueError for a port that is none."""
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def to_bytes(body: Mapping[str, Any]) -> bytes:

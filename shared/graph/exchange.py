@@ -40,8 +40,11 @@ def exchange(
     *,
     headers: Mapping[str, str],
     body: bytes | None = None,
+    at_most: int | None = None,
 ) -> requests.Response:
     """Send one request and take its answer, whatever its status; `call` learns status and request id.
+
+    Of the answer's body only the first `at_most` bytes are read, where that is given.
 
     Raises GraphUnreachable, GraphTimeout, or AnswerLost; the text never has the URL, which may be a secret.
     """
@@ -50,7 +53,9 @@ def exchange(
         calls.append(call)
     with tracing.span(f"{call.method} {call.template}", "client") as span:
         try:
-            response = session.request(call.method, url, data=body, headers={**headers, **tracing.headers()})
+            limit = {} if at_most is None else {"at_most": at_most}
+            sent = {**headers, **tracing.headers()}
+            response = session.request(call.method, url, data=body, headers=sent, **limit)
         except requests.RequestException as error:
             raise _failure(error, call) from error
         call.status = response.status_code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Sequence
+
+from shared.http_connection import addresses_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,8 +31,7 @@ class PublicAddresses:
 
         Raises AddressRefused when one of them is refused, and socket.gaierror when there is no such host.
         """
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        texts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        texts = addresses_of(host, port)
         for text in texts:
             if not self.allows(ipaddress.ip_address(text.partition("%")[0])):
                 raise AddressRefused(f"{host} leads to an address that is not on the public internet")

@@ -62,9 +62,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "shared.access": (),
     "shared.engine": ("shared.engine", "shared.tracing"),
     "shared.sealing": (),
-    "shared.http_session": (),
+    "shared.http_connection": (),
+    "shared.http_session": ("shared.http_connection",),
     "shared.graph": ("shared.graph", "shared.http_session", "shared.sealing", "shared.tracing"),
-    "shared.outgoing": ("shared.outgoing", "shared.graph", "shared.http_session"),
+    "shared.outgoing": ("shared.outgoing", "shared.graph", "shared.http_connection", "shared.http_session"),
     "shared.handlers": ("shared.handlers", "shared.engine", "shared.graph", "shared.outgoing", "shared.tracing"),
     "shared.monitoring": (
         "shared.monitoring",

@@ -165,6 +165,22 @@ class TestConnections:
         with pytest.raises(AnswerLost):
             get(client)
 
+    def test_of_a_body_that_is_no_json_only_the_start_is_read(self, script: Script, client: GraphClient) -> None:
+        """The rest never comes, so nobody has waited for it; the connection is not used again."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
+        script.then(lambda sock: sock.sendall(head + b"x" * 200_001), answer(200, b"y" * 5), answer(200, b"z"))
+        assert client.content("/x/$value", at_most=200_000) == b"x" * 200_000
+        assert client.content("/x/$value", at_most=5) == b"y" * 5
+        assert client.content("/x/$value", at_most=5) == b"z"
+
+    def test_a_start_that_breaks_off_or_drips_is_a_lost_answer(self, script: Script, client: GraphClient) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        script.then(raw(head + b"abc"), _drip(script, head))
+        with pytest.raises(AnswerLost):
+            client.content("/x/$value", at_most=500)
+        with pytest.raises(GraphTimeout):
+            client.content("/x/$value", at_most=500)
+
     def test_a_server_that_never_answers_ends_in_time(self, script: Script, client: GraphClient) -> None:
         script.then(lambda _: None)
         started = time.monotonic()
@@ -301,6 +317,11 @@ class TestPages:
             "{http}.evil.example/v1.0/x",
             "{http}@evil.example/v1.0/x",
             "//evil.example/v1.0/x",
+            "{user}/v1.0/x",
+            "{http}/beta/x",
+            "{http}/v1.0",
+            "{http}/v1.0.evil/x",
+            "{http}x/v1.0/x",
             "https://[::1/v1.0/x",
             "",
             5,
@@ -308,11 +329,24 @@ class TestPages:
     )
     def test_the_token_goes_to_graphs_own_host_only(self, script: Script, client: GraphClient, link: Any) -> None:
         if isinstance(link, str):
-            link = link.format(http=script.url, https=script.url.replace("http", "https"))
+            user = script.url.replace("//", "//me:secret@")
+            link = link.format(http=script.url, https=script.url.replace("http", "https"), user=user)
         script.then(answer(200, json.dumps({"value": [{"id": 1}], "@odata.nextLink": link})))
         with pytest.raises(LinkRefused):
             list(client.pages("/things"))
         assert len(script.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("base", "link"),
+        [
+            ("https://graph.microsoft.com/v1.0", "https://graph.microsoft.com:443/v1.0/x?$skiptoken=a"),
+            ("https://graph.microsoft.com/v1.0", "HTTPS://Graph.Microsoft.Com/v1.0/x"),
+            ("https://graph.microsoft.com:443/v1.0/", "https://graph.microsoft.com/v1.0/x"),
+            ("http://127.0.0.1/v1.0", "http://127.0.0.1:80/v1.0/x"),
+        ],
+    )
+    def test_graphs_own_host_may_be_spelled_otherwise(self, tokens: Tokens, base: str, link: str) -> None:
+        GraphClient(GraphSession(), tokens, base).guard(link)
 
     def test_the_same_link_again_ends(self, script: Script, client: GraphClient) -> None:
         page = json.dumps({"value": [{"id": 1}], "@odata.nextLink": f"{script.url}/v1.0/things?p=1"})
