@@ -76,6 +76,24 @@ select queue, idempotency_key, id, finished_at from queue.job_tracking
  where idempotency_key is not null and finished_at >= %(day)s::timestamp at time zone 'UTC'
    and finished_at < (%(day)s::date + 1)::timestamp at time zone 'UTC'
 """
+#: A row for each message that was sent: from one mailbox to 20,000 people, into 5,000 chats.
+_MESSAGES: LiteralString = """
+insert into queue.communication_logs (direction, channel, external_id, account, thread_id, sender, recipients, subject,
+                                      body, body_type, text, internet_message_id, recorded_at, job_id, correlation_id)
+select 'out', v.channel, v.place || '/' || m.id, 'dispatch@fleet.example', v.place, 'dispatch@fleet.example',
+       array[v.place], 'Trip', 'It has left the depot.', 'text', 'It has left the depot.',
+       case when v.channel = 'outlook' then '<' || m.id || '@fleet.example>' end, t.finished_at, t.id, t.correlation_id
+  from queue.job_tracking t
+ cross join lateral (select md5(t.id::text) as id) m
+ cross join lateral (
+    select case t.queue when 'teams-outbound' then 'teams' else 'outlook' end as channel,
+           case t.queue when 'teams-outbound' then substr(t.limit_key, 6)
+                else 'driver-' || ('x' || substr(m.id, 1, 8))::bit(32)::bigint %% 20000 || '@fleet.example'
+           end as place) v
+ where t.queue in ('teams-outbound', 'outlook-outbound') and t.state = 'completed'
+   and t.finished_at >= %(day)s::timestamp at time zone 'UTC'
+   and t.finished_at < (%(day)s::date + 1)::timestamp at time zone 'UTC'
+"""
 #: Of the dead jobs: one in three redriven, one in twenty discarded, one in ten reviewed.
 _REST: tuple[LiteralString, ...] = (
     """
@@ -235,6 +253,7 @@ def _fill_day(url: str, day: date, today: date, jobs: int) -> None:
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(_DAY, values)
         conn.execute(_KEYS, values)
+        conn.execute(_MESSAGES, values)
 
 
 def _tables(conn: psycopg.Connection) -> Iterator[str]:

@@ -60,6 +60,13 @@ def requests(conn: psycopg.Connection) -> list[Ask]:
         found.append(Ask("jobs", {"search": search}, note=note))
         found.append(Ask(jobs, {"search": search}, {"queue": "teams-outbound"}, note))
     found.append(Ask("{queue}/failed", {"search": ANNOUNCEMENT}, {"queue": "teams-outbound"}))
+    found += [Ask("jobs", {"search": search}, note=note) for note, search in _of_messages(conn).items()]
+    everywhere = [{}, {"status": "dead"}, {"status": "completed"}, {"errorClass": "auth"}, {"errorClass": "expired"}]
+    hour = {"from": (datetime.now(UTC) - timedelta(days=9, hours=1)).isoformat()}
+    hour["to"] = (datetime.now(UTC) - timedelta(days=9)).isoformat()
+    found += [Ask("jobs", filters) for filters in (*everywhere, {"cursor": deep})]
+    found += [Ask("jobs", filters | hour, note="of an hour") for filters in everywhere]
+    found += [Ask(jobs, {"errorClass": "expired"}, {"queue": "teams-outbound"}), Ask("dead-letter", hour)]
     found += [Ask("jobs/{id}", {}, {"id": one}, note) for note, one in ids.items()]
     found += [Ask("{queue}/limits", {}, {"queue": queue}) for queue in QUEUES]
     letters = [{}, {"status": "open"}, {"status": "redriven"}, {"status": "discarded"}, {"reviewed": "true"}]
@@ -138,6 +145,19 @@ def _ids(conn: psycopg.Connection) -> dict[str, str]:
         "never": "select '01a2108a-1e28-7df7-80d2-6f458516e508'::uuid",
     }
     return {name: str(_one(conn, statement)) for name, statement in statements.items()}
+
+
+def _of_messages(conn: psycopg.Connection) -> dict[str, str]:
+    """What callers have of messages."""
+    logs = "from queue.communication_logs where channel ="
+    job = str(_one(conn, "select id from queue.job_tracking where queue = 'teams-outbound' limit 1"))
+    return {
+        "chat": str(_one(conn, f"select thread_id {logs} 'teams' limit 1")),
+        "recipient": str(_one(conn, f"select recipients[1] {logs} 'outlook' limit 1")),
+        "message": str(_one(conn, f"select split_part(external_id, '/', 2) {logs} 'teams' limit 1")),
+        "mail": str(_one(conn, f"select internet_message_id {logs} 'outlook' limit 1")),
+        "beginning of an id": f"{job[:8]}…{job[-4:]}",
+    }
 
 
 def _key(conn: psycopg.Connection) -> str:

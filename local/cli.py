@@ -21,32 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".local"
 CHECKED = ("function_app.py", "functions", "shared", "local", "tests", "bench")
 
-HELP = """\
-Fleet Queue: the message queue of a fleet management system, on this machine.
-
-  ./dev demo [graph] [--json FILE] [--keep]  start everything, play the queue's scenario, or Microsoft 365's
-  ./dev test [pytest arguments]       the whole test suite, against real servers
-  ./dev check                         ruff and mypy --strict
-
-  ./dev q [command]                   look at jobs and operate queues, here or in Azure; its help: ./dev q
-
-  ./dev up                            start everything and stay; Ctrl-C stops it
-  ./dev down                          stop what was started here, from any shell
-  ./dev logs [-f] [NAME]              the logs of `up`: host, graph, azurite, postgres
-  ./dev psql [psql arguments]         a database shell (while `up` runs)
-  ./dev env                           the settings of what runs, for: eval "$(./dev env)"
-  ./dev sign-in [--account NAME] [--browser]  sign a service account in (by a code, or in a browser here)
-  ./dev reseal                        seal with the current ENCRYPTION_KEY what another key, or none, seals
-  ./dev migrate                       bring the database of DATABASE_URL, or of `up`, up to date
-  ./dev schema                        write shared/postgres/schema.sql anew, after a new migration
-  ./dev reset [--yes]                 stop, and remove the local data
-
-  ./dev setup                         install what is missing (every command does so by itself)
-  ./dev python [arguments]            Python in the project's environment
-  ./dev help                          this page
-
-Data, logs and tools are in .local, Python packages in .venv. More: docs/reference/local.md
-"""
+#: `./dev help` prints the same file without Python.
+HELP = (ROOT / "local" / "help.txt").read_text("utf-8")
 
 
 class Scenario(StrEnum):

@@ -33,12 +33,12 @@ def test_cli_page_commands_do_what_it_says(system: System, tmp_path: Path) -> No
     looked = shell.run(look)  # what other pages' tests have left may be listed too
     assert looked.startswith("queue") and "teams-outbound" in looked
     # What the tail waits for ends while it looks: here, a moment after it has begun.
-    first, tail, show = job.splitlines()
+    first, tail, *show = job.splitlines()
     with shell.start(tail) as following:
         assert following.stdout is not None
         while not (line := following.stdout.readline()).startswith("Following"):
             assert line, "the tail ended before it had begun"
-        shown = shell.run(f"{first}\n{show}")
+        shown = shell.run("\n".join((first, *show)))
         rest = following.stdout.read()
         assert following.wait(30) == 0
     assert "trip-7" in shown and "What to do now" in shown
@@ -52,7 +52,7 @@ def test_cli_page_commands_do_what_it_says(system: System, tmp_path: Path) -> No
     wait_for(system.unfinished, 0)
     output = shell.run(queues)
     assert "built-in ones" in output and "failure-rate" in output
-    assert "4 in 1 s" in output and "0 of 10 in use" in output and "jobs of teams-outbound are cancelled" in output
+    assert "4 in 1 s" in output and "0 of 10 in use" in output and "cancelled in teams-outbound" in output
     output = shell.run(others)
     assert "morning" in output and "is deleted" in output and "queue.pause" in output
     assert "Graph: a token with" in shell.run(doctor)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from local.cli import HELP
+
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; print('ran', sys.argv[1:]); raise SystemExit(7)"
 #: What ./dev uses of a minimal Debian.
@@ -38,28 +40,36 @@ def dev(project: Path, *arguments: str, settings: Mapping[str, str] | None = Non
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", timeout=120)
 
 
+@pytest.mark.parametrize("arguments", [(), ("help",), ("--help",), ("-h",)])
+def test_help_comes_at_once_and_installs_nothing(project: Path, arguments: tuple[str, ...]) -> None:
+    shutil.copy(ROOT / "local" / "help.txt", project / "local" / "help.txt")
+    shown = dev(project, *arguments)
+    assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout == HELP
+    assert not (project / ".venv").exists()
+
+
 def test_a_fresh_machine_then_a_quick_second_run_then_changed_requirements(project: Path) -> None:
     first = dev(project, "test", "-k", "a b", "--help")
     assert (first.returncode, first.stdout) == (7, "ran ['test', '-k', 'a b', '--help']\n")
     assert "Making .venv" in first.stderr
 
     started = time.monotonic()
-    second = dev(project)
+    second = dev(project, "x")
     assert time.monotonic() - started < 2
-    assert (second.returncode, second.stdout, second.stderr) == (7, "ran []\n", "")
+    assert (second.returncode, second.stdout, second.stderr) == (7, "ran ['x']\n", "")
 
     (project / "requirements.txt").write_text("no-such-package-of-fleet-queue==1\n")
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project), "PIP_CONFIG_FILE": os.devnull}
-    broken = dev(project, settings=offline)
+    broken = dev(project, "x", settings=offline)
     assert broken.returncode == 1
     assert "no-such-package-of-fleet-queue" in broken.stderr
     assert "Making .venv" not in broken.stderr
 
     (project / "requirements.txt").write_text("\n")
-    assert dev(project).returncode == 7
+    assert dev(project, "x").returncode == 7
 
     moved = project.rename(project.with_name("moved"))
-    again = dev(moved)
+    again = dev(moved, "x")
     assert again.returncode == 7
     assert "Making .venv" in again.stderr
 
@@ -70,7 +80,7 @@ def test_another_folders_environment_is_left_alone(project: Path, tmp_path: Path
     (theirs / "bin" / "python").symlink_to(sys.executable)
     (theirs / ".requirements").write_text("for another folder")
     (project / ".venv").symlink_to(theirs)
-    assert dev(project).returncode == 7
+    assert dev(project, "x").returncode == 7
     assert (theirs / ".requirements").read_text() == "for another folder"
     assert (theirs / "bin" / "python").exists()
     assert not (project / ".venv").is_symlink()
@@ -80,13 +90,13 @@ def test_two_at_once_make_one_environment(project: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable}
     both = [
         subprocess.Popen(
-            [str(project / "dev")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [str(project / "dev"), "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [7, 7]
-    assert [stdout for stdout, _ in outputs] == ["ran []\n"] * 2
+    assert [stdout for stdout, _ in outputs] == ["ran ['x']\n"] * 2
     assert "".join(stderr for _, stderr in outputs).count("Making .venv") == 1
 
 
@@ -97,7 +107,7 @@ def test_no_python_is_told(project: Path, tmp_path: Path) -> None:
         found = shutil.which(name)
         assert found is not None
         (tools / name).symlink_to(found)
-    result = dev(project, settings={"PATH": str(tools), "PYTHON": ""})
+    result = dev(project, "x", settings={"PATH": str(tools), "PYTHON": ""})
     assert result.returncode == 1
     assert "no Python 3.11 or later found" in result.stderr
 
@@ -106,7 +116,7 @@ def test_a_python_that_makes_no_environments_is_told(project: Path, tmp_path: Pa
     debian = tmp_path / "python3"
     debian.write_text(f'#!/bin/sh\ncase "$*" in *ensurepip*|*"-m pip"*) exit 1;; esac\nexec "{sys.executable}" "$@"\n')
     debian.chmod(0o755)
-    result = dev(project, settings={"PYTHON": str(debian)})
+    result = dev(project, "x", settings={"PYTHON": str(debian)})
     assert result.returncode == 1
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert f"apt-get install python{version}-venv" in result.stderr
