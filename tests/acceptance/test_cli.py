@@ -78,7 +78,7 @@ def test_cli_finds_a_job_and_says_what_happened_and_what_to_do(system: System, c
     assert f"request-id {call['request_id']}" in text and f"client-request-id {call['client_request_id']}" in text
     assert "404" in text and "validation: Graph answered 404" in text and '"content": "Lost"' in text
     now = text.partition("What to do now\n")[2]
-    assert "Correct the source" in now and f"./dev q discard {shown['deadLetterId']}" in now
+    assert "Correct it where it was made" in now and f"./dev q discard {shown['deadLetterId']}" in now
     for which in (shown["deadLetterId"], name, f" {name.upper()} ", f"{made['id'][:8]}…{made['id'][-4:]}",
                   call["request_id"]):  # fmt: skip
         assert cli.text("show", which) == text, which
@@ -159,7 +159,7 @@ def test_cli_looks_after_dead_letters(system: System, cli: Cli, monkeypatch: pyt
     assert cli.json("discard", str(jobs[2]), "--note", "no such chat", "--yes")["discarded"] == [letters[str(jobs[2])]]
     code, _, errors = cli.run("discard", str(jobs[2]), "--yes")
     assert code == Exit.REFUSED and "discarded already" in errors
-    assert "it was given up" in cli.text("show", str(jobs[2]))
+    assert "Given up at" in cli.text("show", str(jobs[2]))
     [line] = [line for line in cli.text("list", QUEUE, "--status", "dead").splitlines() if str(jobs[2]) in line]
     assert "dead, discarded" in line
 

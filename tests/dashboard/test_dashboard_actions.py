@@ -156,6 +156,7 @@ def test_a_groups_letters_open_in_place_and_take_the_focus(tab: Tab) -> None:
     expect(opened.get_by_role("heading")).to_be_focused()
     expect(opened.get_by_role("heading")).to_be_in_viewport()
     expect(opened.get_by_role("row")).to_have_count(DEAD_CHATS + 1)
+    assert serious(page) == []
     page.reload()
     expect(opened.get_by_role("row")).to_have_count(DEAD_CHATS + 1)
     page.get_by_role("button", name=f"Hide the dead letters of {CHAT}: {NO_CHAT}").click()
