@@ -191,7 +191,7 @@ def test_a_job_whose_time_has_come_while_it_waited_is_ready(bench: Bench) -> Non
 def test_a_waiting_job_takes_orders_and_its_deadline(bench: Bench) -> None:
     [first] = enqueue(bench)
     cancelled, late, left = after(bench, [first]), after(bench, [first], expires_in=HOUR), after(bench, [first])
-    assert bench.store.reschedule(left, 1, None) is None and bench.store.retry_now(left) is None
+    assert bench.store.retry_now(left) is None
     assert bench.store.cancel(cancelled) is Cancellation.CANCELLED
     bench.pass_time(2 * HOUR)
     assert bench.store.expire_due(10) == 1

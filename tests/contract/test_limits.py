@@ -324,13 +324,13 @@ def test_a_settlement_that_lost_its_lease_blocks_nothing(bench: Bench) -> None:
 # ------------------------------------------------------------------ what waits, and orders to it
 
 
-def test_a_waiting_job_is_cancelled_and_cleared_but_not_moved(bench: Bench) -> None:
+def test_a_waiting_job_is_cancelled_and_cleared_but_not_run_now(bench: Bench) -> None:
     bench.store.set_limits(QUEUE, Limits(key_concurrency=1))
     enqueue(bench, limit_key="chat:1")
     [running] = claim(bench)
     first, second, third = enqueue(bench, 3, limit_key="chat:1")
     assert claim(bench) == []
-    assert bench.store.reschedule(first, 1, None) is None and bench.store.retry_now(first) is None
+    assert bench.store.retry_now(first) is None
     assert bench.store.cancel(first) is Cancellation.CANCELLED
     assert bench.store.clear(QUEUE, QUEUE, [JobState.READY, JobState.SCHEDULED], 10) == 0
     assert bench.store.clear(QUEUE, QUEUE, [JobState.WAITING], 1) == 1

@@ -245,6 +245,8 @@ class Walk(RuleBasedStateMachine):
     def reschedule(self, data: st.DataObject, priority: int | None, hours: float) -> None:
         job_id = self.any_job(data)
         before = self.record(job_id)
+        if before.state is JobState.WAITING:
+            return
         run_at = before.enqueued_at + timedelta(hours=hours)
         movable = before.state in (JobState.SCHEDULED, JobState.READY)
         if movable and before.expires_at is not None and before.expires_at <= run_at:
