@@ -182,11 +182,20 @@ def retry(call: Call) -> RetryAnswer:
             return RetryAnswer(id=made.id, created=True)
         placed = order.control.retry_now(job_id)
         if placed is None:
-            raise RefusalError(409, f"the job is {before['state']}: only a scheduled or a dead one can be run now")
+            raise RefusalError(409, _why_not_now(JobState(before["state"])))
         order.record("job.retry", target(job_id), _told(before), {"state": placed.state.value})
         return RetryAnswer(id=job_id, created=False)
 
     return call.order(order)
+
+
+def _why_not_now(state: JobState) -> str:
+    if state is JobState.WAITING:
+        return (
+            "the job is waiting: it is due, or waits for other jobs, and starts by itself as soon as what holds it back"
+            " is gone; with a better priority it goes before others that wait"
+        )
+    return f"the job is {state.value}: only a scheduled or a dead one can be run now"
 
 
 def redrive(order: Order, job_id: UUID, by: str, run_at: datetime | None = None) -> Enqueued | None:

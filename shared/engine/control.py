@@ -75,7 +75,13 @@ class Control:
         return answer
 
     def reschedule(self, job_id: UUID, priority: int | None = None, run_at: datetime | None = None) -> Placed | None:
-        """Give a ready or scheduled job another priority, another time (aware), or both; None when it is neither."""
+        """Give a job that has not started another priority, another time (aware), or both; None when it runs, has
+        ended or is unknown.
+
+        A waiting job goes on waiting, with its new priority among those that wait; put off, it is scheduled, unless it
+        waits for other jobs: then it is when they have ended. One that is put off before its first attempt leaves its
+        place in its ordering key to the next.
+        """
         if priority is None and run_at is None:
             raise ControlError("priority, run_at: give at least one of the two")
         if priority is not None and (isinstance(priority, bool) or not HIGHEST_PRIORITY <= priority <= LOWEST_PRIORITY):
@@ -117,8 +123,9 @@ class Control:
         return discarded
 
     def _wake(self, placed: Placed | None) -> Placed | None:
-        if placed is not None and placed.state is JobState.READY:
-            self._producer.wake(placed.queue)
+        runnable = placed.freed + (placed.state is JobState.READY) if placed is not None else 0
+        if placed is not None and runnable:
+            self._producer.wake(placed.queue, runnable)
         return placed
 
 

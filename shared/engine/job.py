@@ -8,9 +8,9 @@
        └─────────► ready                     └───► cancelled
 
 `scheduled`, `waiting` and `ready` may also end as `cancelled`, or as `dead` when their deadline passes or a job that
-they depend on fails. A `ready` job that a key or a limit holds back is `waiting`; one that is rescheduled is
-`scheduled` again, and so is a `waiting` one whose dependencies end before its time. TRANSITIONS is this drawing; a test
-compares it with the table in docs/explanation/architecture.md and with what the store really does.
+they depend on fails. A `ready` job that a key or a limit holds back is `waiting`; one that an operator puts off is
+`scheduled` again, from `ready` or `waiting`, and so is one whose dependencies end before its time. TRANSITIONS is this
+drawing; a test compares it with the table in docs/explanation/architecture.md and with what the store really does.
 """
 
 from __future__ import annotations
@@ -440,10 +440,14 @@ class Cancellation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a job stands after it was moved: its queue, and `ready` or `scheduled`."""
+    """Where a job stands after it was moved: its queue, and `ready`, `scheduled` or `waiting`.
+
+    `freed`: how many others of its queue that made ready, because it left its place in an ordering key.
+    """
 
     queue: str
     state: JobState
+    freed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

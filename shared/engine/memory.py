@@ -227,16 +227,16 @@ class MemoryStore:
             raise ControlError("priority: it must be 1 (first) to 10 (last)")
         with self._changing():
             row = self._state.live.get(job_id)
-            if row is None or row.state not in (JobState.READY, JobState.SCHEDULED):
+            if row is None or row.state is JobState.ACTIVE:
                 return None
             record = row.record
             if run_at is not None and record.expires_at is not None and run_at >= record.expires_at:
                 raise ControlError("run_at: it must be earlier than the job's deadline")
-            if run_at is not None:
-                state = JobState.SCHEDULED if run_at > self._clock() else JobState.READY
-                record = replace(record, run_at=run_at, state=state)
             row.record = replace(record, priority=priority or record.priority)
-            return Placed(record.queue, record.state)
+            if run_at is not None:
+                self._lanes.move(row, run_at)
+            freed = self._conclude()[record.queue]
+            return Placed(record.queue, row.state, freed)
 
     def retry_now(self, job_id: UUID) -> Placed | None:
         with self._lock:

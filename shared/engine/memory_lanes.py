@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.engine.ageing import aged
-from shared.engine.job import ConcurrencyKey, FairnessKey, JobState, OrderingKey
+from shared.engine.job import ConcurrencyKey, FairnessKey, JobState, OnDead, OrderingKey
 from shared.engine.memory_state import HeldBy, Row, State
 from shared.engine.ports import Limits, QueueSettings
 
@@ -79,6 +79,18 @@ class Lanes:
                 freed[row.record.queue] += 1
         return freed
 
+    def move(self, row: Row, run_at: datetime) -> None:
+        """Give a job that has not started another time. What is put off waits at no key."""
+        is_due = run_at <= self._clock()
+        row.record = replace(row.record, run_at=run_at)
+        if row.state is not JobState.WAITING:
+            row.record = replace(row.record, state=JobState.READY if is_due else JobState.SCHEDULED)
+        elif row.held_by is not None and not is_due:
+            row.held_by = None
+            row.record = replace(row.record, state=JobState.SCHEDULED)
+        if row.state is JobState.SCHEDULED:
+            self._leave_place(row)
+
     def wait(self, queue: str) -> timedelta | None:
         """How long until the first limit key opens by time for a job that it holds back; None: none does."""
         waiting = self._state.rows(JobState.WAITING, queue)
@@ -86,6 +98,15 @@ class Lanes:
         now = self._clock()
         times = [self._opens_at(key, queue) for key in keys if key is not None]
         return min((at - now for at in times if at > now), default=None)
+
+    def _leave_place(self, row: Row) -> None:
+        """Put off before its first attempt it stands in nobody's way, unless it stands for a dead job that does."""
+        lane, record = row.lane, row.record
+        stands_for_another = record.redrive_of and isinstance(lane, OrderingKey) and lane.on_dead is OnDead.BLOCK
+        if record.attempt or stands_for_another or record.lane is None:
+            return
+        if self._state.holders.get(record.lane) == row.id:
+            del self._state.holders[record.lane]
 
     def _limits_of(self, queue: str) -> Limits:
         return self._settings_of(queue).limits

@@ -163,11 +163,12 @@ class Store(Protocol):
         ...
 
     def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
-        """Another priority or time for a ready or scheduled job; None when it is neither. Raises ControlError."""
+        """Another priority or time for a job that has not started; None when it runs, has ended or is unknown.
+        Raises ControlError."""
         ...
 
     def retry_now(self, job_id: UUID) -> Placed | None:
-        """A scheduled job becomes ready; None when it is not scheduled."""
+        """A scheduled job becomes ready; None otherwise. What waits starts by itself when nothing holds it back."""
         ...
 
     def pause(self, queue: str) -> bool:

@@ -197,9 +197,9 @@ class PostgresStore:
         return Cancellation(answer) if answer is not None else None
 
     def reschedule(self, job_id: UUID, priority: int | None, run_at: datetime | None) -> Placed | None:
-        statement = "select queue, state from queue.reschedule(%s, %s, %s)"
+        statement = "select queue, state, freed from queue.reschedule(%s, %s, %s)"
         row = self._order(lambda conn: conn.execute(statement, (job_id, priority, run_at)).fetchone())
-        return Placed(row[0], JobState(row[1])) if row is not None else None
+        return Placed(row[0], JobState(row[1]), row[2]) if row is not None else None
 
     def retry_now(self, job_id: UUID) -> Placed | None:
         queue = self._call(lambda conn: _scalar(conn, "select queue.retry_now(%s)", job_id))

@@ -22,6 +22,7 @@ from shared.engine.job import (
     NewJob,
     OrderingKey,
     Outcome,
+    Placed,
     Retry,
     Settlement,
 )
@@ -192,12 +193,26 @@ def test_a_waiting_job_takes_orders_and_its_deadline(bench: Bench) -> None:
     [first] = enqueue(bench)
     cancelled, late, left = after(bench, [first]), after(bench, [first], expires_in=HOUR), after(bench, [first])
     assert bench.store.retry_now(left) is None
+    assert bench.store.reschedule(left, 1, None) == Placed(LATER, JobState.WAITING)
     assert bench.store.cancel(cancelled) is Cancellation.CANCELLED
     bench.pass_time(2 * HOUR)
     assert bench.store.expire_due(10) == 1
     assert record(bench, late).error_class is ErrorClass.EXPIRED
     end(bench, first, Completed())
     assert ids(claim(bench, queue=LATER)) == [left]
+
+
+def test_a_job_that_waits_for_others_is_put_off_and_brought_forward(bench: Bench) -> None:
+    [first] = enqueue(bench)
+    put_off, brought_forward = after(bench, [first]), after(bench, [first], delay=2 * HOUR)
+    now = record(bench, first).enqueued_at
+    assert bench.store.reschedule(put_off, None, now + HOUR) == Placed(LATER, JobState.WAITING)
+    assert bench.store.reschedule(brought_forward, None, now) == Placed(LATER, JobState.WAITING)
+    end(bench, first, Completed())
+    assert states(bench, (put_off, brought_forward)) == [JobState.SCHEDULED, JobState.READY]
+    assert ids(claim(bench, queue=LATER)) == [brought_forward]
+    bench.pass_time(2 * HOUR)
+    assert ids(claim(bench, queue=LATER)) == [put_off]
 
 
 def test_a_job_that_waits_for_others_does_not_stand_in_its_ordering_key(bench: Bench) -> None:

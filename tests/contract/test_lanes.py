@@ -20,10 +20,12 @@ from shared.engine.job import (
     FairnessKey,
     Job,
     JobState,
+    Lane,
     NewJob,
     OnDead,
     OrderingKey,
     Outcome,
+    Placed,
     Released,
     Retry,
 )
@@ -235,6 +237,83 @@ def test_a_head_that_is_put_off_leaves_its_place(bench: Bench) -> None:
     assert ids(claim(bench)) == [third]
 
 
+def test_a_job_that_waits_in_its_ordering_key_keeps_its_place_whatever_its_priority(bench: Bench) -> None:
+    _, second, third = enqueue(bench, 3, lane=TRIP)
+    [job] = claim(bench)
+    assert claim(bench) == [] and states(bench, (second, third)) == [JobState.WAITING] * 2
+    assert bench.store.reschedule(third, 1, None) == Placed(QUEUE, JobState.WAITING)
+    finish(bench, job)
+    [job] = claim(bench)
+    assert job.id == second
+    finish(bench, job)
+    assert ids(claim(bench)) == [third] and record(bench, third).priority == 1
+
+
+def test_a_job_that_waits_in_its_ordering_key_is_put_off_or_brought_forward(bench: Bench) -> None:
+    first, second, third, fourth = enqueue(bench, 4, lane=TRIP)
+    [job] = claim(bench)
+    assert job.id == first and claim(bench) == []
+    now = record(bench, first).enqueued_at
+    assert bench.store.reschedule(second, None, now + HOUR) == Placed(QUEUE, JobState.SCHEDULED)
+    assert bench.store.reschedule(fourth, None, now - HOUR) == Placed(QUEUE, JobState.WAITING)
+    for expected in (fourth, third):
+        finish(bench, job)
+        [job] = claim(bench)
+        assert job.id == expected
+    finish(bench, job)
+    bench.pass_time(2 * HOUR)
+    assert ids(claim(bench)) == [second] and bench.store.repair() == 0
+
+
+def at_its_limit_key(bench: Bench, lane: Lane) -> tuple[UUID, UUID]:
+    """The head of an ordering key that waits until its chat opens, and the next, which waits behind it."""
+    enqueue(bench, limit_key="chat:1")
+    [job] = claim(bench)
+    block(bench, job, HOUR)
+    first, second = (enqueue(bench, lane=lane, limit_key=key)[0] for key in ("chat:1", "chat:2"))
+    assert claim(bench) == [] and states(bench, (first, second)) == [JobState.WAITING] * 2
+    return first, second
+
+
+def test_a_head_that_waits_at_its_limit_key_and_is_put_off_leaves_its_place_at_once(bench: Bench) -> None:
+    first, second = at_its_limit_key(bench, TRIP)
+    placed = bench.store.reschedule(first, None, record(bench, first).enqueued_at + timedelta(days=9))
+    assert placed == Placed(QUEUE, JobState.SCHEDULED, freed=1)
+    assert ids(claim(bench)) == [second] and bench.store.repair() == 0
+
+
+def test_a_head_that_waits_at_its_limit_key_and_becomes_urgent_keeps_its_place(bench: Bench) -> None:
+    first, second = at_its_limit_key(bench, TRIP)
+    assert bench.store.reschedule(second, 1, None) == Placed(QUEUE, JobState.WAITING)
+    bench.open_all()
+    assert claim(bench) == [] and states(bench, (first, second)) == [JobState.WAITING] * 2
+    bench.pass_time(HOUR)
+    bench.store.open_due(100)
+    assert first in ids(claim(bench)) and state(bench, second) is JobState.WAITING
+
+
+def test_a_head_that_came_back_from_its_limit_key_and_is_put_off_leaves_its_place(bench: Bench) -> None:
+    first, second = at_its_limit_key(bench, TRIP)
+    bench.pass_time(HOUR + timedelta(seconds=1))
+    bench.store.open_due(100)
+    assert state(bench, first) is JobState.READY
+    assert bench.store.reschedule(first, None, record(bench, first).enqueued_at + timedelta(days=9))
+    assert second in ids(claim(bench)) and bench.store.repair() == 0
+
+
+def test_a_job_that_was_tried_keeps_its_ordering_key_when_it_is_put_off(bench: Bench) -> None:
+    first, second = enqueue(bench, 2, lane=TRIP, limit_key="chat:1")
+    [job] = claim(bench)
+    block(bench, job, HOUR)
+    assert bench.store.retry_now(first) and claim(bench) == []
+    assert states(bench, (first, second)) == [JobState.WAITING] * 2
+    placed = bench.store.reschedule(first, None, record(bench, first).enqueued_at + timedelta(days=9))
+    assert placed == Placed(QUEUE, JobState.SCHEDULED)
+    bench.pass_time(2 * HOUR)
+    bench.store.open_due(100)
+    assert claim(bench) == [] and state(bench, second) is JobState.WAITING and bench.store.repair() == 0
+
+
 # ------------------------------------------------------------------ ordering: a dead job that blocks
 
 
@@ -308,6 +387,17 @@ def test_a_redriven_job_of_a_key_that_went_on_stands_in_line(bench: Bench) -> No
     assert running.id == third
     finish(bench, running)
     assert ids(claim(bench)) == [again.id]
+
+
+def test_a_redriven_job_that_is_put_off_blocks_its_ordering_key_as_the_dead_one_did(bench: Bench) -> None:
+    first, second, _ = dead_and_blocking(bench)
+    again = bench.store.redrive(first, "ann")
+    assert again is not None
+    assert bench.store.reschedule(again.id, None, record(bench, again.id).enqueued_at + HOUR)
+    bench.open_all()
+    assert claim(bench) == [] and bench.store.repair() == 0
+    bench.pass_time(2 * HOUR)
+    assert ids(claim(bench)) == [again.id] and state(bench, second) is JobState.WAITING
 
 
 def test_every_ordering_key_keeps_its_order_with_many_workers(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from shared.engine.job import (
     JobState,
     NewJob,
     Outcome,
+    Placed,
     Released,
     Retry,
     Settlement,
@@ -337,6 +339,50 @@ def test_a_waiting_job_is_cancelled_and_cleared_but_not_run_now(bench: Bench) ->
     assert sorted(states(bench, (second, third))) == [JobState.CANCELLED, JobState.WAITING]
     assert finish(bench, running) == {QUEUE: 1}
     assert len(claim(bench)) == 1
+
+
+def behind_a_busy_chat(bench: Bench, n: int, **options: object) -> tuple[Job, list[UUID]]:
+    """A job that runs, and those that wait until it has ended."""
+    bench.store.set_limits(QUEUE, Limits(key_concurrency=1))
+    enqueue(bench, limit_key="chat:1", priority=1)
+    [running] = claim(bench)
+    waiting = enqueue(bench, n, limit_key="chat:1", **options)
+    assert claim(bench) == [] and states(bench, waiting) == [JobState.WAITING] * n
+    return running, waiting
+
+
+def test_a_job_that_waits_at_a_limit_key_and_becomes_urgent_goes_first(bench: Bench) -> None:
+    running, (first, second, third) = behind_a_busy_chat(bench, 3)
+    assert bench.store.reschedule(third, 1, None) == Placed(QUEUE, JobState.WAITING)
+    assert bench.store.reschedule(first, 9, None) == Placed(QUEUE, JobState.WAITING)
+    assert [record(bench, job_id).priority for job_id in (first, second, third)] == [9, 5, 1]
+    for expected in (third, second, first):
+        finish(bench, running)
+        [running] = claim(bench)
+        assert running.id == expected
+    assert bench.store.repair() == 0
+
+
+def test_a_job_that_waits_at_a_limit_key_is_put_off_and_brought_back(bench: Bench) -> None:
+    running, (first, second) = behind_a_busy_chat(bench, 2)
+    now = record(bench, first).enqueued_at
+    assert bench.store.reschedule(second, 2, now - HOUR) == Placed(QUEUE, JobState.WAITING)
+    assert bench.store.reschedule(first, None, now + HOUR) == Placed(QUEUE, JobState.SCHEDULED)
+    moved = record(bench, first)
+    assert (moved.run_at, moved.limit_key, moved.priority) == (now + HOUR, "chat:1", 5)
+    finish(bench, running)
+    assert ids(claim(bench)) == [second] and claim(bench) == []
+    bench.pass_time(2 * HOUR)
+    assert claim(bench) == [] and state(bench, first) is JobState.WAITING, "due, and its chat is busy"
+    assert bench.store.repair() == 0
+
+
+def test_a_waiting_job_is_not_put_off_past_its_deadline(bench: Bench) -> None:
+    _, [waiting] = behind_a_busy_chat(bench, 1, expires_in=HOUR)
+    before = record(bench, waiting)
+    with pytest.raises(ControlError, match="deadline"):
+        bench.store.reschedule(waiting, 1, before.expires_at)
+    assert record(bench, waiting) == before
 
 
 def test_a_waiting_job_keeps_its_deadline(bench: Bench) -> None:

@@ -245,10 +245,8 @@ class Walk(RuleBasedStateMachine):
     def reschedule(self, data: st.DataObject, priority: int | None, hours: float) -> None:
         job_id = self.any_job(data)
         before = self.record(job_id)
-        if before.state is JobState.WAITING:
-            return
         run_at = before.enqueued_at + timedelta(hours=hours)
-        movable = before.state in (JobState.SCHEDULED, JobState.READY)
+        movable = before.state in CLEARABLE
         if movable and before.expires_at is not None and before.expires_at <= run_at:
             with pytest.raises(ControlError):
                 self.store.reschedule(job_id, priority, run_at)
@@ -259,8 +257,22 @@ class Walk(RuleBasedStateMachine):
         if placed is not None:
             assert (after.state, after.run_at) == (placed.state, run_at)
             assert after.priority == (priority or before.priority)
+            self.check_placed(before, after)
         else:
             assert after == before
+
+    def check_placed(self, before: JobRecord, after: JobRecord) -> None:
+        """What waited goes on waiting, but at a key only when it is due; put off before it was tried, it leaves its
+        ordering key, unless it stands for a dead job that blocks it."""
+        put_off = after.run_at > self.world.now()
+        if before.state is JobState.WAITING:
+            assert after.state is (JobState.SCHEDULED if put_off and not before.depends_on else JobState.WAITING)
+        else:
+            assert after.state is (JobState.SCHEDULED if put_off else JobState.READY)
+        stands_for_another = after.redrive_of is not None and str(after.lane).endswith(":b")
+        leaves = put_off and after.attempt == 0 and not stands_for_another
+        if leaves and after.lane is not None and self.holders.get(after.lane) == after.id:
+            del self.holders[after.lane]
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data())

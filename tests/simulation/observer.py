@@ -179,6 +179,8 @@ class Observer:
                 self.history.add(f"job.{name}", args[0])
             if name == "discard" and answer:
                 self._let_go(args[0])
+            if name == "reschedule" and answer and args[2] is not None and args[2] > self.clock():
+                self._put_off(args[0])
             self.note(name)
             return answer
 
@@ -224,6 +226,13 @@ class Observer:
         )
         if not blocks:
             self._let_go(record.id)
+
+    def _put_off(self, job_id: UUID) -> None:
+        """Before its first attempt it leaves its ordering key, unless it stands for a dead job that blocks it."""
+        record, asked = self.records[job_id], self.asked.get(job_id)
+        blocks = asked is not None and isinstance(asked.lane, OrderingKey) and asked.lane.on_dead is OnDead.BLOCK
+        if record.attempt == 0 and not (blocks and record.redrive_of):
+            self._let_go(job_id)
 
     def _let_go(self, job_id: UUID) -> None:
         lane = self.records[job_id].lane

@@ -164,6 +164,15 @@ def test_a_job_is_moved_and_cancelled_and_wakes_a_worker_after_the_commit(api: A
         assert api.ask(method, path, id=str(uuid4()))[0] == 404
 
 
+def test_a_waiting_job_gets_another_priority_and_is_told_why_it_does_not_run_now(api: Api) -> None:
+    job_id = api.enqueue(dependsOn=[api.enqueue()])
+    assert api.ask("PATCH", "jobs/{id}", {"priority": 1}, id=job_id)[1]["state"] == "waiting"
+    shown = api.get("jobs/{id}", id=job_id)
+    assert (shown["state"], shown["priority"]) == ("waiting", 1)
+    status, refused = api.ask("POST", "retry/{id}", id=job_id)
+    assert status == 409 and "as soon as what holds it back is gone" in refused["detail"]
+
+
 def test_a_job_is_cancelled_although_the_history_has_no_partition_for_today(api: Api, sql: psycopg.Connection) -> None:
     """The timer was down for days: the order makes it and goes on."""
     job_id = api.enqueue()

@@ -6,14 +6,15 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
-from shared.engine.job import Completed, ConcurrencyKey, JobState, NewJob, Settlement
+from shared.engine.job import Completed, ConcurrencyKey, JobState, NewJob, OrderingKey, Settlement
 from shared.engine.json_text import to_json
 from shared.engine.ports import Limits, Rate
 from shared.postgres.pool import Database
@@ -157,6 +158,68 @@ def test_workers_that_share_keys_of_a_limited_queue_do_not_get_in_each_other_s_w
     assert sum(at_once(4, work)) == 200
     found = sql.execute("select deadlocks from pg_stat_database where datname = current_database()").fetchone()
     assert found == (0,)
+
+
+def test_waiting_jobs_are_moved_beside_claims_settlements_and_the_relay(
+    postgres_store: PostgresStore, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordering keys whose jobs wait for limit keys, too. Every other job of a key is put off now and then; those that
+    only change priority run in their order."""
+    monkeypatch.setattr("shared.postgres.store.CONFLICT_TRIES", 1)  # a deadlock is an error here
+    postgres_store.set_limits(QUEUE, Limits(key_concurrency=1))
+    random, trips = Random(4), 5
+    new = [
+        NewJob(QUEUE, {}, lane=OrderingKey(f"trip-{n % trips}"), limit_key=f"chat:{random.randint(1, 4)}")
+        for n in range(150)
+    ]
+    made = [one.id for one in postgres_store.enqueue(new)]
+    steady = {job_id: n % trips for n, job_id in enumerate(made) if n // trips % 2}
+    moved: Counter[JobState] = Counter()
+    ran: list[UUID] = []
+    done, until = threading.Event(), time.monotonic() + 60
+
+    def work(index: int) -> None:
+        jobs = postgres_store.claim(QUEUE, 2, f"w-{index}", LEASE).jobs
+        ran.extend(job.id for job in jobs)  # before the end, so that none of its key comes before it
+        assert postgres_store.settle([Settlement(job.id, job.lease_token, Completed()) for job in jobs]).lost == ()
+
+    def move(_: int) -> None:
+        for (job_id,) in sql.execute("select id from queue.waiting order by random() limit 3").fetchall():
+            run_at = datetime.now(UTC) + timedelta(milliseconds=random.choice((-50, 20, 200)))
+            placed = postgres_store.reschedule(job_id, random.randint(1, 10), None if job_id in steady else run_at)
+            if placed is not None:
+                moved[placed.state] += 1
+
+    def relay(_: int) -> None:
+        sql.execute(
+            "update queue.rate_limit_tracking set wake_at = clock_timestamp() where key = any(array("
+            " select key from queue.rate_limit_tracking where wake_at is not null for update skip locked))"
+        )
+        postgres_store.open_due(100)
+        postgres_store.promote_due(100)
+        left = sql.execute("select 1 from queue.jobs where state <> 'completed' limit 1").fetchone()
+        if left is None:
+            done.set()
+
+    def go_on(index: int) -> None:
+        try:
+            while not done.is_set():
+                assert time.monotonic() < until, "some never ran"
+                (work, work, move, relay)[index](index)
+        finally:
+            done.set()
+
+    at_once(4, go_on)
+    assert sorted(ran) == sorted(made) and postgres_store.repair() == 0
+    assert {JobState.WAITING, JobState.SCHEDULED} <= moved.keys(), "nothing of what was to be tried happened"
+    for trip in range(trips):
+        in_order = [job_id for job_id in made if steady.get(job_id) == trip]
+        assert [job_id for job_id in ran if steady.get(job_id) == trip] == in_order
+    overlaps = sql.execute(
+        "select count(*) from queue.job_tracking a join queue.job_tracking b on b.lane = a.lane and b.id <> a.id"
+        " where b.started_at > a.started_at and b.started_at < a.finished_at"
+    ).fetchone()
+    assert overlaps == (0,)
 
 
 def test_I3_in_a_queue_that_ages_a_claim_looks_past_all_that_others_have_locked(

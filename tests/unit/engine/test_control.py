@@ -9,7 +9,7 @@ import pytest
 from shared.engine.backoff import RetryPolicy
 from shared.engine.control import CLEARED_AT_ONCE, Control
 from shared.engine.errors import ControlError
-from shared.engine.job import Cancellation, ErrorClass, JobState, NewJob, Placed
+from shared.engine.job import Cancellation, Deferred, ErrorClass, JobState, NewJob, OrderingKey, Placed, Settlement
 from tests.unit.engine.bench import QUEUE, Bench
 
 
@@ -92,6 +92,19 @@ def test_what_becomes_ready_is_woken_and_what_does_not_is_not(bench: Bench, cont
     control.reschedule(job_id, run_at=bench.clock() + timedelta(days=1))
     assert control.retry_now(job_id) == Placed(QUEUE, JobState.READY) and control.retry_now(job_id) is None
     assert bench.wake_ups() == [(1, timedelta())]
+
+
+def test_a_job_that_leaves_its_place_in_an_ordering_key_wakes_for_the_next(bench: Bench, control: Control) -> None:
+    first, second = bench.enqueue(2, lane=OrderingKey("trip-7"))
+    lease = timedelta(seconds=45)
+    [job] = bench.store.claim(QUEUE, 2, "w", lease).jobs
+    bench.store.settle([Settlement(job.id, job.lease_token, Deferred(timedelta(minutes=1)))])
+    assert job.id == first and bench.store.claim(QUEUE, 2, "w", lease).jobs == ()
+    bench.wake_ups()
+    assert control.reschedule(second, priority=1) == Placed(QUEUE, JobState.WAITING) and bench.wake_ups() == []
+    placed = control.reschedule(first, run_at=bench.clock() + timedelta(days=1))
+    assert placed == Placed(QUEUE, JobState.SCHEDULED, freed=1) and bench.wake_ups() == [(1, timedelta())]
+    assert [job.id for job in bench.store.claim(QUEUE, 2, "w", lease).jobs] == [second]
 
 
 @pytest.mark.parametrize(
