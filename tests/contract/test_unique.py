@@ -115,7 +115,7 @@ def test_what_a_second_job_with_the_key_meets(bench: Bench, rule: Unique, existi
     before = record(bench, first)
     verdict = meets(rule, existing)
     if verdict == "refused":
-        with pytest.raises(EnqueueError, match=f"singleton_key.*{first}"):
+        with pytest.raises(EnqueueError, match=f"singletonKey.*{first}"):
             add(bench, rule)
         assert record(bench, first) == before
         return
@@ -149,7 +149,7 @@ def test_a_key_belongs_to_its_queue_its_kind_and_its_text(bench: Bench, rule: Un
 
 def test_a_refused_job_stores_nothing_of_its_call(bench: Bench) -> None:
     add(bench, RETURN, delay=HOUR)
-    with pytest.raises(EnqueueError, match="singleton_key"):
+    with pytest.raises(EnqueueError, match="singletonKey"):
         bench.store.enqueue([NewJob(QUEUE, {}), NewJob(QUEUE, {}, unique=REJECT), NewJob(OTHER, {}, unique=REJECT)])
     assert claim(bench) == [] and claim(bench, queue=OTHER) == []
 
@@ -172,7 +172,7 @@ def test_twice_in_one_call_the_second_meets_the_first(bench: Bench, rule: Unique
 
 
 def test_twice_in_one_call_is_refused_once_for_all(bench: Bench) -> None:
-    with pytest.raises(EnqueueError, match="singleton_key"):
+    with pytest.raises(EnqueueError, match="singletonKey"):
         bench.store.enqueue([NewJob(QUEUE, {}, unique=REJECT)] * 2)
     assert claim(bench) == []
 
@@ -218,7 +218,7 @@ def test_an_idempotency_key_is_looked_at_first(bench: Bench) -> None:
 def test_a_redrive_meets_the_live_job_with_its_singleton_key(bench: Bench) -> None:
     first = a_job_in(bench, JobState.DEAD, REPLACE)
     second = add(bench, RETURN, delay=HOUR)
-    with pytest.raises(ControlError, match=f"singleton_key.*{second.id}"):
+    with pytest.raises(ControlError, match=f"singletonKey.*{second.id}"):
         bench.store.redrive(first, "ann")
     assert bench.store.cancel(second.id)
     again = bench.store.redrive(first, "ann")
