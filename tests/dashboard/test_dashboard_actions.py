@@ -145,6 +145,7 @@ def test_what_a_redrive_cannot_help_is_discarded_together_with_a_note(tab: Tab) 
     expect(page.get_by_role("heading", name="By error")).to_be_focused()
     tab.show("audit?action=dead_letter.discard")
     expect(page.locator("main tbody").get_by_role("row")).to_contain_text("the old gateway again → the gateway is told")
+    assert page.locator("main .scroll").evaluate("frame => frame.scrollWidth - frame.clientWidth") <= 0
 
 
 def test_a_groups_letters_open_in_place_and_take_the_focus(tab: Tab) -> None:

@@ -39,12 +39,15 @@ function Target({ target }) {
   return view ? html`<a href=${view()} title=${target}>${kind}:${UUID.test(name) ? short(name) : name}</a>` : target;
 }
 
-const written = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+const written = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
 /** Each field once: as it was → as it is. */
 function Change({ before, after }) {
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
   if (names.length === 0) return html`<span class="none">–</span>`;
-  const change = (name) => (name in before && name in after ? `${written(before[name])} → ${written(after[name])}` : written(name in after ? after[name] : before[name]));
+  const change = (name) => {
+    const [was, is] = [before, after].map((state) => (name in state ? written(state[name]) : null));
+    return was === null || is === null || was === is ? is ?? was : `${was} → ${is}`;
+  };
   return html`<dl class="details">${names.map((name) => html`<div><dt>${name}</dt><dd>${change(name)}</dd></div>`)}</dl>`;
 }
