@@ -22,7 +22,7 @@ COMMANDS: dict[str, Callable[[str, Json], str]] = {
     "sign-in": lambda target, _: f"./dev sign-in --account {target}",
     "show-job": lambda target, _: f"./dev q show {target}",
     "show-letter": lambda target, _: f"./dev q show {target}",
-    "show-alert": lambda _target, _: "./dev q alerts",
+    "show-alert": lambda target, _: f"./dev q alerts show {target}",
     "show-limits": lambda target, _: f"./dev q limits {target}",
     "show-subscriptions": lambda _target, _: "./dev q subscriptions",
     "enqueue-anew": lambda target, job: _enqueue(target, job),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from shared.admin.cursor import Place, cut, read_cursor
@@ -10,7 +11,9 @@ from shared.admin.errors import RefusalError, not_found
 from shared.admin.jobs import read_id
 from shared.admin.models.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups, DeadLetterPage
 from shared.admin.ports import Call, Order, Row
+from shared.engine.job import ErrorClass
 from shared.engine.messages import readable_body
+from shared.monitoring.error_classes import BY_CLASS, advice
 
 UNKNOWN = "dead letter with this id"
 #: So many of the newest open letters are grouped.
@@ -28,7 +31,7 @@ def list_letters(call: Call) -> DeadLetterPage:
 
 def groups(call: Call) -> DeadLetterGroups:
     found, counted = call.admin.reads.letter_groups(call.query.queue, call.query.reviewed, GROUPED_AT_MOST)
-    shown = [DeadLetterGroup.model_validate(row) for row in found]
+    shown = [DeadLetterGroup.model_validate({**row, **_advice(row["error_class"], row["foreign"])}) for row in found]
     return DeadLetterGroups(groups=shown, counted=counted, complete=counted < GROUPED_AT_MOST)
 
 
@@ -99,7 +102,13 @@ def _change(call: Call, change: Callable[[Order, Row], None]) -> DeadLetter:
 
 
 def _shown(row: Row) -> DeadLetter:
-    return DeadLetter.model_validate({**row, "text": None if row["body"] is None else readable_body(row["body"])})
+    text = None if row["body"] is None else readable_body(row["body"])
+    return DeadLetter.model_validate({**row, "text": text, **_advice(row["error_class"], row["job_id"] is None)})
+
+
+def _advice(error_class: str, foreign: bool) -> dict[str, Any]:
+    known = advice(error_class, foreign=foreign) or BY_CLASS[ErrorClass.UNKNOWN]
+    return {"meaning": known.meaning, "remedy": known.remedy, "redrive_helps": known.redrive_helps}
 
 
 def _id(call: Call) -> UUID:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from shared.monitoring.error_classes import advice
 from shared.monitoring.rules import RULES
 
 Kind = Literal["queue", "dead-letters", "limits", "schedule", "job", "subscriptions", "audit"]
@@ -148,4 +149,9 @@ def explain(key: str, details: Mapping[str, Any]) -> Meaning:
         queue = details.get("queue")
         about = (Subject("queue", str(queue)),) if queue else ()
         return Meaning("Something reported trouble; its title and details say what.", str(own or _LOOK), about)
-    return Meaning(family.meaning, str(own or family.remedy), family.about(scope, details))
+    known = advice(details.get("errorClass"))
+    meaning, remedy = [family.meaning], [str(own or family.remedy)]
+    if known is not None:
+        meaning.append(known.meaning)
+        remedy.append(known.remedy)
+    return Meaning(" ".join(meaning), " ".join(remedy), family.about(scope, details))

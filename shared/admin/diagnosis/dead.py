@@ -36,19 +36,6 @@ from shared.admin.diagnosis.words import (
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect, Step
 from shared.engine.job import Attempt, ErrorClass, JobRecord, JobState
 
-#: Of each class, in a line for lists of dead letters; the job's own page says it of the job.
-IN_SHORT: dict[ErrorClass, str] = {
-    ErrorClass.VALIDATION: "Correct it where it was made, enqueue it anew and discard this one: a redrive fails again.",
-    ErrorClass.AUTH: "Find who was refused, and for what: no member, no permission, no licence. Mend it, then redrive.",
-    ErrorClass.RATE_LIMIT: "The other side was busy for longer than the retries. Redrive later, and slowly.",
-    ErrorClass.NETWORK: "The other side was away for longer than the retries. When it is back, redrive.",
-    ErrorClass.TIMEOUT: "The other side did not answer in time. When it does again, redrive.",
-    ErrorClass.UNCERTAIN: "It may have been sent. A redrive looks first, where it can be looked for.",
-    ErrorClass.WORKER_LOST: "Its worker died. It may have been sent; a redrive looks first. Read the log before.",
-    ErrorClass.UNKNOWN: "Its handler failed. Read the error and the log, mend it, then redrive.",
-    ErrorClass.EXPIRED: "Its deadline passed first. Redrive only what is still wanted: it has no deadline then.",
-    ErrorClass.DEPENDENCY: "A job that it depends on did not succeed. Redrive that one first.",
-}
 _DEPENDENCY = re.compile(r"job ([0-9a-f-]{36}), which it depends on, ended as (\w+)")
 _Told = tuple[str, list[str], list[Step], tuple[str, ...]]
 

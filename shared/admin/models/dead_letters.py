@@ -47,6 +47,9 @@ class DeadLetter(Model):
     redriven_job_id: UUID | None
     discarded_at: datetime | None
     discarded_by: str | None
+    meaning: str = Field(description="what its class of error means; the job's own diagnosis says more")
+    remedy: str = Field(description="what one does about it")
+    redrive_helps: bool = Field(description="false where the same would only fail again")
 
 
 class DeadLetterPage(Page[DeadLetter]):
@@ -75,6 +78,9 @@ class DeadLetterGroup(Model):
     last_at: datetime
     example_id: UUID
     example_message: str
+    meaning: str
+    remedy: str
+    redrive_helps: bool
 
 
 class DeadLetterGroups(Model):

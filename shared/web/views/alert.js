@@ -2,7 +2,6 @@
 
 import { html, useEffect } from "../html.js";
 import { get, segment } from "../api.js";
-import { advice } from "../advice.js";
 import { alertFacts } from "../alert_facts.js";
 import { count } from "../format.js";
 import { Badge, Facts, Loaded, Time, usePage } from "../parts.js";
@@ -21,12 +20,11 @@ export function Alert({ item }) {
 }
 
 function Shown({ alert, again }) {
-  const told = advice(alert.details.errorClass);
   const tone = alert.resolvedAt ? "" : alert.level === "critical" ? "bad" : "warn";
   return html`<div><section class="now ${tone}" aria-label="What it means and what to do">
       <p class="headline"><${Badge} value=${alert.level} tone=${alert.resolvedAt ? "mute" : null} /> ${stateOf(alert)}</p>
-      <p>${alert.meaning}${told ? ` ${told[0]}` : ""}</p>
-      ${alert.resolvedAt ? null : html`<p><strong>Now:</strong> <span class="text">${alert.remedy}</span>${told ? ` ${told[1]}` : ""}</p>`}
+      <p>${alert.meaning}</p>
+      ${alert.resolvedAt ? null : html`<p><strong>Now:</strong> <span class="text">${alert.remedy}</span></p>`}
       <${Subjects} alert=${alert}>${alert.resolvedAt || alert.acknowledgedAt ? null : html`<${Acknowledge} alert=${alert} again=${again} />`}<//></section>
     <section><h2>Facts</h2><${Facts} facts=${[
       ["Key", html`<code>${alert.key}</code>`],

@@ -2,7 +2,6 @@
 
 import { html, useEffect } from "../html.js";
 import { get, post, segment } from "../api.js";
-import { advice, redriveHelps } from "../advice.js";
 import { Act, Badge, Facts, JobLink, Loaded, Time, usePage } from "../parts.js";
 import { useAnswer } from "../polling.js";
 import { link } from "../routing.js";
@@ -18,7 +17,6 @@ export function Letter({ item }) {
 
 function Shown({ letter, again }) {
   const page = usePage();
-  const told = advice(letter.errorClass);
   const order = async (asked, path, body, said) => {
     const values = await page.confirm(asked);
     if (values === null) return;
@@ -40,12 +38,12 @@ function Shown({ letter, again }) {
   );
   const open = letter.state === "open";
   const foreign = letter.jobId === null;
-  const helps = redriveHelps({ ...letter, foreign });
+  const helps = letter.redriveHelps;
   return html`<div><section class="now ${open ? "bad" : ""}" aria-label="State and what to do">
       <p class="headline"><${Badge} value=${letter.state} /> <strong>${letter.errorClass}</strong> <span class="text">${letter.errorMessage}</span></p>
       ${foreign ? html`<p>This is not one of our messages: it came at <${Time} at=${letter.diedAt} /> into storage queue <strong>${letter.queue}</strong>.</p>
         <p><strong>Now:</strong> Find its sender, and have it send to the right place. There is nothing to redrive.</p>` : null}
-      ${open && told && !foreign ? html`<p>${told[0]}</p><p><strong>Now:</strong> ${told[1]}</p>` : null}
+      ${open && !foreign ? html`<p>${letter.meaning}</p><p><strong>Now:</strong> ${letter.remedy}</p>` : null}
       <div class="buttons">
         ${open && !helps ? html`<${Act} tone="primary" run=${discard}>Discard<//>` : null}
         ${open && letter.jobId ? html`<${Act} tone=${helps ? "primary" : ""} run=${redrive}>Redrive<//>` : null}

@@ -2,7 +2,6 @@
 
 import { html, useEffect, useRef } from "../html.js";
 import { get } from "../api.js";
-import { advice, FOREIGN, redriveHelps } from "../advice.js";
 import { discardMany, redriveMany, reviewMany } from "../bulk.js";
 import { count } from "../format.js";
 import { Act, Badge, Failure, More, Time, usePage } from "../parts.js";
@@ -17,7 +16,6 @@ const CLOSED = { in: "", class: "", pattern: "", foreign: "" };
 const placeOf = (group) => ({ in: group.queue, class: group.errorClass, pattern: group.pattern, foreign: String(group.foreign) });
 const nameOf = (group) => `${group.queue}: ${group.pattern}`;
 const isOpened = (group, opened) => Object.entries(placeOf(group)).every(([name, value]) => opened[name] === value);
-const adviceOf = (group) => (group.foreign ? FOREIGN : advice(group.errorClass)?.[1]);
 
 export function LetterGroups({ answer, errorClass, reviewed, opened, change, again }) {
   const groups = answer.groups.filter((group) => !errorClass || group.errorClass === errorClass);
@@ -28,7 +26,7 @@ export function LetterGroups({ answer, errorClass, reviewed, opened, change, aga
 
 function Group({ group, reviewed, isOpen, change, again }) {
   const page = usePage();
-  const helps = redriveHelps(group);
+  const helps = group.redriveHelps;
   const name = nameOf(group);
   // What died up to now, and no more: a job that dies again is not ordered again by this.
   const before = new Date(Date.parse(group.lastAt) + 1).toISOString();
@@ -42,7 +40,7 @@ function Group({ group, reviewed, isOpen, change, again }) {
     <h3><span class="number">${count(group.count)}</span> <${Badge} value=${group.foreign ? "not ours" : group.errorClass} tone="bad" /> ${group.queue} <span class="by">last <${Time} at=${group.lastAt} relative />${group.unreviewed === group.count ? "" : `, ${count(group.unreviewed)} not reviewed`}</span></h3>
     <p class="pattern">${group.pattern}</p>
     ${group.exampleMessage === group.pattern ? null : html`<p class="by text example">For example: ${group.exampleMessage}</p>`}
-    ${adviceOf(group) ? html`<p class="advice">${adviceOf(group)}</p>` : null}
+    <p class="advice">${group.foreign ? `${group.meaning} ` : ""}${group.remedy}</p>
     <div class="buttons">
       <button type="button" class="small" aria-expanded=${isOpen ? "true" : "false"} aria-label=${`${isOpen ? "Hide" : "Show"} the dead letters of ${name}`} onClick=${() => change(isOpen ? CLOSED : placeOf(group))}>${isOpen ? "Hide" : "Show"}</button>
       ${group.foreign ? null : html`<${Act} tone=${helps ? "small primary" : "small"} run=${order(redriveMany, group.count)} label=${`Redrive all of ${name}`}>Redrive all<//>`}

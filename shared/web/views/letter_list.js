@@ -1,7 +1,6 @@
 // Dead letters as a table, of which some can be chosen and ordered together.
 
 import { html, useState } from "../html.js";
-import { redriveHelps } from "../advice.js";
 import { discardMany, redriveMany, reviewMany } from "../bulk.js";
 import { count } from "../format.js";
 import { Act, Badge, JobLink, Table, Time, usePage } from "../parts.js";
@@ -16,7 +15,7 @@ export function LetterList({ items, again }) {
   const open = items.filter((one) => one.state === "open");
   const chosen = open.filter((one) => marked.has(one.id));
   const jobs = chosen.filter((one) => one.jobId);
-  const helps = chosen.some((one) => redriveHelps({ ...one, foreign: !one.jobId }));
+  const helps = chosen.some((one) => one.redriveHelps);
   const choose = (id) => setMarked((before) => {
     const after = new Set(before);
     if (!after.delete(id)) after.add(id);

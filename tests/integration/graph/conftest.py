@@ -23,7 +23,7 @@ from shared.engine.backoff import decide
 from shared.engine.classify import classify
 from shared.engine.context import Context, Handler
 from shared.engine.errors import LimitReachedError, NetworkError, ParkedError, RejectedError
-from shared.engine.job import Attempt, Completed, Dead, Deferred, ErrorClass, Job
+from shared.engine.job import FOUND_NOTHING, Attempt, Completed, Dead, Deferred, ErrorClass, Job
 from shared.graph.activity import ActivityClient
 from shared.graph.bot import BOT_SCOPES, BotClient
 from shared.graph.client import GraphClient
@@ -269,7 +269,8 @@ class Wired:
                 return run
             except Exception as error:  # noqa: BLE001 - as the worker does
                 failure = classify(error)
-                outcome = decide(run.job, failure, Random(1))
+                looked = bool(context.details.get(FOUND_NOTHING))
+                outcome = decide(run.job, failure, Random(1), found_nothing=looked)
                 if isinstance(outcome, Dead):
                     run.dead, run.details = outcome, context.details | failure.details
                     return run

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from shared.engine.job import ErrorClass
+from shared.engine.job import FOUND_NOTHING, ErrorClass
 from shared.graph.client import GraphClient
 from shared.graph.teams import TeamsClient
 from shared.handlers.teams_payload import TeamsMessage
@@ -193,6 +193,26 @@ def test_a_broken_or_lost_answer_to_a_post_is_uncertain_and_leaves_one_message(w
     run = wired.run("teams-outbound", message())
     assert run.classes == [ErrorClass.UNCERTAIN]
     assert len(wired.graph.chat_messages(CHAT)) == 1
+
+
+def test_a_lost_answer_that_cannot_be_looked_for_ends_as_uncertain_and_a_redrive_finds_it(wired: Wired) -> None:
+    wired.graph.add_fault("lose-answer", method="POST", path="/messages$")
+    wired.graph.add_fault("status", method="GET", path="/messages", status=500, times=1000)
+    run = wired.run("teams-outbound", message())
+    assert run.dead is not None and run.dead.failure.error_class is ErrorClass.UNCERTAIN
+    assert run.classes == [ErrorClass.UNCERTAIN, *[ErrorClass.NETWORK] * 5]
+    wired.graph.clear_faults()
+    again = wired.run("teams-outbound", message(), redrive_of=run.job)
+    assert again.result is not None and again.result["read_back"] is True
+    assert len(wired.graph.chat_messages(CHAT)) == 1
+
+
+def test_each_look_that_finds_nothing_is_kept_on_its_attempt(wired: Wired) -> None:
+    wired.graph.add_fault("status", method="POST", path="/messages$", status=503, times=1000)
+    run = wired.run("teams-outbound", message())
+    assert run.dead is not None and run.dead.failure.error_class is ErrorClass.UNCERTAIN
+    assert [FOUND_NOTHING in attempt.details for attempt in run.attempts] == [False, True, True, True, True]
+    assert run.details[FOUND_NOTHING] is True
 
 
 def test_the_read_back_looks_past_the_first_page(wired: Wired) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from uuid import uuid4
@@ -20,7 +21,7 @@ from shared.engine.errors import (
     TimedOutError,
     UncertainError,
 )
-from shared.engine.job import Attempt, Dead, ErrorClass, Failure, Job, Retry
+from shared.engine.job import FOUND_NOTHING, Attempt, Dead, ErrorClass, Failure, Job, Retry
 from shared.engine.memory import MemoryClock
 
 NOW = MemoryClock().now
@@ -65,6 +66,36 @@ def test_each_entry_of_the_retry_table_has_exactly_these_delays(error_class: Err
         assert stretched == Retry(failure, timedelta(seconds=seconds * 1.25))
     assert decide(job(*[error_class] * len(TABLE[error_class])), failure, NoJitter()) == Dead(failure)
     assert set(RETRY_POLICIES) == set(ErrorClass)
+
+
+def lost(*later: Attempt) -> Job:
+    first = Attempt(1, NOW, NOW, "w", "retry", ErrorClass.UNCERTAIN)
+    return replace(job(), attempts=(first, *later, *job(*[ErrorClass.NETWORK] * 5).attempts))
+
+
+@pytest.mark.parametrize("kind", [ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.AUTH, ErrorClass.VALIDATION])
+def test_whoever_dies_while_an_answer_is_lost_dies_as_uncertain(kind: ErrorClass) -> None:
+    again = lost(*job(*[kind] * 5).attempts)
+    outcome = decide(again, Failure(kind, "Graph said 500"), NoJitter())
+    assert isinstance(outcome, Dead) and outcome.failure.error_class is ErrorClass.UNCERTAIN
+    assert outcome.failure.message.startswith("it may have been sent") and "Graph said 500" in outcome.failure.message
+    known = decide(again, Failure(kind, "Graph said 500"), NoJitter(), found_nothing=True)
+    assert known == Dead(Failure(kind, "Graph said 500"))
+
+
+def test_a_look_that_found_nothing_settles_what_was_lost_before_it() -> None:
+    looked = Attempt(2, NOW, NOW, "w", "retry", ErrorClass.RATE_LIMIT, details={FOUND_NOTHING: True})
+    failure = Failure(ErrorClass.NETWORK, "no route")
+    assert decide(lost(looked), failure, NoJitter()) == Dead(failure)
+    sent_again = replace(looked, error_class=ErrorClass.UNCERTAIN)
+    outcome = decide(lost(sent_again), failure, NoJitter())
+    assert isinstance(outcome, Dead) and outcome.failure.error_class is ErrorClass.UNCERTAIN
+
+
+@pytest.mark.parametrize("kind", [ErrorClass.WORKER_LOST, ErrorClass.UNKNOWN, ErrorClass.RATE_LIMIT])
+def test_a_lost_worker_a_fault_and_a_throttle_keep_their_class(kind: ErrorClass) -> None:
+    failure = Failure(kind, "m")
+    assert decide(lost(*job(*[kind] * 5).attempts), failure, NoJitter()) == Dead(failure)
 
 
 def test_each_class_counts_its_own_failures() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.engine.job import NewJob
+from shared.engine.job import ErrorClass, NewJob
 from shared.handlers.services import Operator
 from shared.monitoring.alerts import (
     CALM,
@@ -26,6 +26,7 @@ from shared.monitoring.alerts import (
     judge,
     readings,
 )
+from shared.monitoring.error_classes import BY_CLASS
 from shared.monitoring.meaning import FAMILIES, Subject, explain
 from shared.monitoring.notices import Notices
 from shared.monitoring.rules import RULES, TIMERS, Rule, Threshold, ThresholdError, check, threshold_of
@@ -235,6 +236,12 @@ def test_every_kind_of_alert_has_a_meaning_and_a_remedy(kind: str) -> None:
     told = explain(f"{kind}:mail", {"remedy": "Do this."})
     assert told.meaning == FAMILIES[kind].meaning and told.remedy == "Do this."
     assert explain(f"{kind}:mail", {}).remedy == FAMILIES[kind].remedy
+
+
+@pytest.mark.parametrize("kind", list(ErrorClass))
+def test_an_alert_of_a_class_of_errors_says_what_that_means(kind: ErrorClass) -> None:
+    told, known = explain("dead-letter:mail:x", {"errorClass": kind.value}), BY_CLASS[kind]
+    assert told.meaning.endswith(known.meaning) and told.remedy.endswith(known.remedy)
 
 
 def test_an_alert_leads_to_what_it_is_about() -> None:
