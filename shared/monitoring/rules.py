@@ -54,7 +54,10 @@ class Rule:
 
     def measured(self, value: float) -> str:
         """A value with its unit, as people write it."""
-        return f"{value:.0%}" if self.unit == "share" else f"{value:,.0f} {self.unit}"
+        if self.unit == "share":
+            return f"{value:.0%}"
+        number = f"{value:,.0f}"
+        return f"{number} {self.unit.removesuffix('s') if number == '1' else self.unit}"
 
 
 RULES: Mapping[str, Rule] = {

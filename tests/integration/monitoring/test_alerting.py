@@ -120,7 +120,7 @@ def test_an_alert_opens_once_updates_escalates_resolves_and_is_told_of_each(benc
     told = bench.sql.execute(
         "select title, value, details -> 'was', details -> 'now' from queue.queue_alerts"
     ).fetchone()
-    was = "501 dead letters of teams-outbound wait for somebody"
+    was = "Dead letters of teams-outbound wait for somebody: 501"
     assert told == (f"{was}; now 0 dead letters", 0, was, 0)
     bench.evaluate(3)
     assert bench.alerts("dead-letters:teams-outbound") == [("critical", False)]
@@ -141,14 +141,14 @@ def test_the_title_of_an_open_alert_stays_true_when_its_threshold_is_raised_and_
     bench.sql.execute(change + " on conflict (rule, scope) do update set warning = excluded.warning", (0,))
     bench.bury(1)
     bench.evaluate()
-    assert title() == ("1 dead letters of teams-outbound wait for somebody", False)
+    assert title() == ("Dead letters of teams-outbound wait for somebody: 1", False)
     bench.sql.execute(change + " on conflict (rule, scope) do update set warning = excluded.warning", (30,))
     bench.bury(18)
     bench.evaluate(2)
-    assert title() == ("1 dead letters of teams-outbound wait for somebody; now 19 dead letters", True)
+    assert title() == ("Dead letters of teams-outbound wait for somebody: 1; now 19 dead letters", True)
     bench.bury(12)
     bench.evaluate()
-    assert title() == ("31 dead letters of teams-outbound wait for somebody", False)
+    assert title() == ("Dead letters of teams-outbound wait for somebody: 31", False)
 
 
 def test_an_acknowledged_alert_is_told_no_more(bench: Bench) -> None:

@@ -281,3 +281,16 @@ def test_the_alert_reference_has_exactly_the_rules_and_their_thresholds() -> Non
         for scope in (TIMERS if rule.per == "timer" else [""])
     }
     assert shown == {key: (threshold.warning, threshold.critical) for key, threshold in declared.items()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "text"),
+    [
+        ("failure-rate", 0.9661, "97%"),
+        ("dead-letters", 1, "1 dead letter"),
+        ("backlog", 1204, "1,204 jobs"),
+        ("timer", 0, "0 seconds"),
+    ],
+)
+def test_a_measured_value_is_written_with_its_unit(rule: str, value: float, text: str) -> None:
+    assert RULES[rule].measured(value) == text
