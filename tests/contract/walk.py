@@ -405,6 +405,7 @@ class Walk(RuleBasedStateMachine):
         if holder is not None and holder != job_id:
             ended = jobs[holder]
             blocks = lane.endswith(":b") and ended.state is JobState.DEAD and holder not in self.given_up
+            blocks = blocks and ended.attempt > 0
             assert ended.state in ENDED and not blocks, f"{lane} is held by {ended}"
         self.holders[lane] = job_id
 
