@@ -84,7 +84,8 @@ MAY_HAVE_TAKEN_EFFECT = frozenset(
 
 
 class SingletonPolicy(StrEnum):
-    """What an enqueue does when a live job has its singleton key already."""
+    """What an enqueue does when a live job has its singleton key already. Replaced is only a scheduled one that was not
+    tried yet; any other answers as with `return_existing`."""
 
     REJECT = "reject"
     RETURN_EXISTING = "return_existing"
@@ -106,7 +107,8 @@ class Singleton:
 @dataclass(frozen=True, slots=True)
 class Debounce:
     """The job runs when no other with this key has come for `window`; each new one cancels the scheduled one before
-    it and takes its place. `at_most` after the first of them it runs all the same."""
+    it and takes its place, unless that one was tried already: it may have taken effect, and both run. `at_most` after
+    the first of them it runs all the same."""
 
     key: str
     window: timedelta
@@ -125,7 +127,8 @@ Unique = Singleton | Debounce | Throttle
 
 
 class OnDead(StrEnum):
-    """What becomes of an ordering key when one of its jobs dies."""
+    """What becomes of an ordering key when one of its jobs dies. One that dies before its first attempt, by its
+    deadline, never blocks it."""
 
     RELEASE = "release"
     BLOCK = "block"

@@ -92,10 +92,7 @@ class Ends:
     def _close(self, row: Row, record: JobRecord) -> None:
         row.record, row.token, row.held_by = record, None, None
         self._state.ended[row.id] = self._state.live.pop(row.id)
-        blocks = (
-            record.state is JobState.DEAD and isinstance(row.lane, OrderingKey) and row.lane.on_dead is OnDead.BLOCK
-        )
-        if record.lane is not None and self._state.holders.get(record.lane) == row.id and not blocks:
+        if record.lane is not None and self._state.holders.get(record.lane) == row.id and not _blocks(row):
             del self._state.holders[record.lane]
         if record.batch_id is not None:
             self._count(record.batch_id, record.state)
@@ -140,5 +137,6 @@ class Ends:
 
 
 def _blocks(row: Row) -> bool:
-    """A dead job keeps its ordering key."""
-    return row.state is JobState.DEAD and isinstance(row.lane, OrderingKey) and row.lane.on_dead is OnDead.BLOCK
+    """A dead job keeps its ordering key, unless it died before its first attempt."""
+    is_dead = row.state is JobState.DEAD and row.record.attempt > 0
+    return is_dead and isinstance(row.lane, OrderingKey) and row.lane.on_dead is OnDead.BLOCK

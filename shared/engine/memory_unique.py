@@ -64,7 +64,7 @@ class UniqueKeys:
             return Meeting()
         if rule.policy is SingletonPolicy.REJECT:
             raise EnqueueError(singleton_problem(row))
-        if rule.policy is SingletonPolicy.REPLACE_SCHEDULED and row.state is JobState.SCHEDULED:
+        if rule.policy is SingletonPolicy.REPLACE_SCHEDULED and _gives_way(row):
             return Meeting(replaces=row)
         return Meeting(row.id)
 
@@ -72,11 +72,16 @@ class UniqueKeys:
         run_at = self._clock() + rule.window
         last = self._state.debounced.get((queue, rule.key))
         row = self._state.live.get(last.job_id) if last else None
-        replaces = row if row is not None and row.state is JobState.SCHEDULED else None
+        replaces = row if row is not None and _gives_way(row) else None
         if rule.at_most is not None:
             first_at = last.first_at if last and replaces else self._clock()
             run_at = min(run_at, first_at + rule.at_most)
         return Meeting(replaces=replaces, run_at=run_at)
+
+
+def _gives_way(row: Row) -> bool:
+    """It is scheduled, and nothing of it can have happened yet."""
+    return row.state is JobState.SCHEDULED and row.record.attempt == 0 and row.effect_since is None
 
 
 def singleton_problem(row: Row) -> str:

@@ -794,7 +794,8 @@ begin
                case p_state when 'dead' then coalesce(p_message, queue.expiry_reason(expires_at)) end
           from gone
     )
-    select array_agg(id), array_agg(p_state), array_agg(batch_id), array_agg(lane) filter (where lane_rule = 'order' or lane_rule = 'order-block' and p_state <> 'dead'),
+    select array_agg(id), array_agg(p_state), array_agg(batch_id),
+           array_agg(lane) filter (where lane_rule = 'order' or lane_rule = 'order-block' and (p_state <> 'dead' or attempt = 0)),
            jsonb_agg(queue.letter_of(id, queue, correlation_id, p_class, coalesce(p_message, queue.expiry_reason(expires_at))))
                filter (where p_state = 'dead')
       into ids, v_states, v_batches, v_held, v_letters
@@ -1395,9 +1396,10 @@ declare
     v_state text;
 begin
     for v_look in 1..2 loop
-        perform from queue.later l where l.id = p_id for update;
+        select case when l.attempt > 0 or l.effect_since is not null then 'retrying' else 'scheduled' end into v_state
+          from queue.later l where l.id = p_id for update;
         if found then
-            return 'scheduled';
+            return v_state;
         end if;
         select case when j.lease_token is null then 'ready' else 'active' end into v_state from queue.job j where j.id = p_id;
         if found then

@@ -265,12 +265,12 @@ def test_a_job_that_waits_in_its_ordering_key_is_put_off_or_brought_forward(benc
     assert ids(claim(bench)) == [second] and bench.store.repair() == 0
 
 
-def at_its_limit_key(bench: Bench, lane: Lane) -> tuple[UUID, UUID]:
+def at_its_limit_key(bench: Bench, lane: Lane, **options: object) -> tuple[UUID, UUID]:
     """The head of an ordering key that waits until its chat opens, and the next, which waits behind it."""
     enqueue(bench, limit_key="chat:1")
     [job] = claim(bench)
     block(bench, job, HOUR)
-    first, second = (enqueue(bench, lane=lane, limit_key=key)[0] for key in ("chat:1", "chat:2"))
+    first, second = (enqueue(bench, lane=lane, limit_key=key, **options)[0] for key in ("chat:1", "chat:2"))
     assert claim(bench) == [] and states(bench, (first, second)) == [JobState.WAITING] * 2
     return first, second
 
@@ -387,6 +387,15 @@ def test_a_redriven_job_of_a_key_that_went_on_stands_in_line(bench: Bench) -> No
     assert running.id == third
     finish(bench, running)
     assert ids(claim(bench)) == [again.id]
+
+
+def test_a_job_that_dies_by_its_deadline_before_it_was_tried_blocks_nothing(bench: Bench) -> None:
+    first, second = at_its_limit_key(bench, BLOCKING, expires_in=HOUR / 2)
+    third = enqueue(bench, lane=BLOCKING, limit_key="chat:2")[0]
+    bench.pass_time(HOUR / 2)
+    assert bench.store.expire_due(10) == 2
+    assert states(bench, (first, second)) == [JobState.DEAD] * 2
+    assert ids(claim(bench)) == [third] and bench.store.repair() == 0
 
 
 def test_a_redriven_job_that_is_put_off_blocks_its_ordering_key_as_the_dead_one_did(bench: Bench) -> None:

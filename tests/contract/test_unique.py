@@ -225,6 +225,25 @@ def test_a_redrive_meets_the_live_job_with_its_singleton_key(bench: Bench) -> No
     assert again is not None and add(bench, RETURN).id == again.id, "the new job has the key"
 
 
+@pytest.mark.parametrize("rule", [REPLACE, DEBOUNCE], ids=named)
+def test_a_job_that_was_tried_and_may_have_been_sent_is_not_replaced(bench: Bench, rule: Unique) -> None:
+    first = a_job_in(bench, JobState.READY, rule)
+    assert settle(bench, run(bench, first), Retry(LOST, HOUR))
+    before = record(bench, first)
+    second = add(bench, rule)
+    assert second.replaced is None and record(bench, first) == before
+    assert second.created == (rule is DEBOUNCE)
+
+
+def test_a_redriven_job_that_may_have_been_sent_is_not_replaced(bench: Bench) -> None:
+    first = a_job_in(bench, JobState.READY, REPLACE)
+    assert settle(bench, run(bench, first), Dead(LOST))
+    again = bench.store.redrive(first, "ann")
+    assert again is not None
+    assert bench.store.reschedule(again.id, None, record(bench, again.id).enqueued_at + HOUR)
+    assert (add(bench, REPLACE).id, state(bench, again.id)) == (again.id, JobState.SCHEDULED)
+
+
 # ------------------------------------------------------------------ debounce
 
 

@@ -213,7 +213,8 @@ class Observer:
         self.tokens.pop(record.id, None)
         job = self.asked.get(record.id)
         lane = job.lane if job else None
-        blocks = record.state is JobState.DEAD and isinstance(lane, OrderingKey) and lane.on_dead is OnDead.BLOCK
+        is_dead = record.state is JobState.DEAD and record.attempt > 0
+        blocks = is_dead and isinstance(lane, OrderingKey) and lane.on_dead is OnDead.BLOCK
         self.history.add(
             "job.ended",
             record.id,
