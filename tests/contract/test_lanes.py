@@ -265,12 +265,12 @@ def test_a_job_that_waits_in_its_ordering_key_is_put_off_or_brought_forward(benc
     assert ids(claim(bench)) == [second] and bench.store.repair() == 0
 
 
-def at_its_limit_key(bench: Bench, lane: Lane, **options: object) -> tuple[UUID, UUID]:
+def at_its_limit_key(bench: Bench, lane: Lane, expires_in: timedelta | None = None) -> tuple[UUID, UUID]:
     """The head of an ordering key that waits until its chat opens, and the next, which waits behind it."""
     enqueue(bench, limit_key="chat:1")
     [job] = claim(bench)
     block(bench, job, HOUR)
-    first, second = (enqueue(bench, lane=lane, limit_key=key, **options)[0] for key in ("chat:1", "chat:2"))
+    first, second = (enqueue(bench, lane=lane, limit_key=key, expires_in=expires_in)[0] for key in ("chat:1", "chat:2"))
     assert claim(bench) == [] and states(bench, (first, second)) == [JobState.WAITING] * 2
     return first, second
 
