@@ -191,6 +191,14 @@ def test_jobs_of_all_queues_are_found_by_chat_error_and_time(tab: Tab) -> None:
     shoot(page, "jobs-everywhere")
 
 
+def test_an_internal_job_says_so_and_leads_to_the_message(tab: Tab) -> None:
+    page = tab.open("jobs?queue=dead-letter&search=invoice-2024-17")
+    page.get_by_role("row").nth(1).get_by_role("link").first.click()
+    expect(page.locator("main")).to_contain_text("An internal job")
+    page.get_by_role("link", name="this one").click()
+    expect(page.locator("h1")).to_contain_text(str(tab.site.seeded.dead_mail))
+
+
 def test_times_are_local_or_utc_and_tell_the_other_one(tab: Tab) -> None:
     page = tab.open(f"jobs/{tab.site.seeded.ready}")
     shown = page.locator("main time").first

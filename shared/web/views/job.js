@@ -22,7 +22,7 @@ export function Job({ item }) {
 }
 
 function Shown({ job, again }) {
-  return html`<div><${Now} job=${job} again=${again} />
+  return html`<div><${Internal} job=${job} /><${Now} job=${job} again=${again} />
     <section><h2>Facts</h2><${Facts} facts=${factsOf(job)} /></section>
     <${Payload} job=${job} />
     <section><h2>Attempts</h2><${Attempts} attempts=${job.attempts} /></section>
@@ -32,6 +32,14 @@ function Shown({ job, again }) {
     <${Related} job=${job} />
     ${job.result || job.progress ? html`<section><h2>${job.result ? "Result" : "Progress"}</h2>
       ${job.payloadMasked ? html`<p class="note">What is no id or count is hidden: it takes the role Admin.</p>` : null}<${Json} value=${job.result ?? job.progress} label="Result" /></section>` : null}</div>`;
+}
+
+/** What the system made for itself is easily taken for the message that it is about. */
+function Internal({ job }) {
+  if (!job.internal) return null;
+  const message = job.related.find((one) => one.relation === "about");
+  return html`<p class="note"><strong>An internal job:</strong> the system made it for itself, it is nobody’s message.
+    ${message ? html` It is about <a href=${link("jobs", message.id)}>this one</a>.` : null}</p>`;
 }
 
 function factsOf(job) {
@@ -49,7 +57,7 @@ function factsOf(job) {
     ["Correlation id", job.correlationId && html`<a href=${link("jobs", null, { search: job.correlationId })}>${job.correlationId}</a>`],
     ["Idempotency key", job.idempotencyKey],
     ["Lane", job.lane],
-    ["Limit key", job.limitKey],
+    ["Limit key", job.limitKey && html`<a href=${link("jobs", null, { search: job.limitKey })}>${job.limitKey}</a>`],
   ];
 }
 
@@ -71,7 +79,7 @@ function Failures({ failures }) {
   return html`<${Table} caption="Whom the mail did not reach" columns=${columns} rows=${failures} keyOf=${(one) => `${one.recipient} ${one.reportedAt}`} />`;
 }
 
-const RELATIONS = { redriveOf: "this is a redrive of", redrivenAs: "redriven as", dependsOn: "waits for", dependent: "waits for this", batch: "same batch" };
+const RELATIONS = { about: "it is about", redriveOf: "this is a redrive of", redrivenAs: "redriven as", dependsOn: "waits for", dependent: "waits for this", batch: "same batch" };
 
 function Related({ job }) {
   const columns = [
