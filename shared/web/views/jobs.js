@@ -18,7 +18,7 @@ export function Jobs({ place }) {
   const page = usePage();
   return html`<div><h1 tabindex="-1">Jobs</h1>
     <div class="filters">
-      <${Field} label="Find" value=${search} hint="id, chat, mailbox, recipient …" onChange=${(value) => change({ search: value })} />
+      <${Field} label="Find" value=${search} hint="chat, recipient, id …" onChange=${(value) => change({ search: value })} />
       <${Choice} label="Queue" value=${queue} options=${[["", "all queues"], ...(names.length ? names : queue ? [queue] : []).map((name) => [name, name])]} onChange=${(value) => change({ queue: value })} />
       <${Choice} label="State" value=${status} options=${[["", "all"], ...STATES.map((state) => [state, state])]} onChange=${(value) => change({ status: value, errorClass: value && value !== "dead" ? "" : errorClass })} />
       <${Choice} label="Died of" value=${errorClass} options=${[["", "anything"], ...CLASSES.map((name) => [name, name])]} onChange=${(value) => change({ errorClass: value, status: value ? "dead" : status })} />
