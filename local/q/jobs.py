@@ -15,6 +15,7 @@ from local.q.output import ago, moment, say, show_fields, show_json, show_table
 from local.q.search import find
 from local.q.session import AsJson, client_of
 
+_STYLES = {"dead": "red", "active": "cyan", "parked": "red", "blocked": "red", "paused": "yellow"}
 Job = Annotated[str, typer.Argument(help="A job's id.")]
 Which = Annotated[
     str,
@@ -71,7 +72,7 @@ def show_page(page: Json, *, with_queue: bool = False) -> None:
         [
             one["id"],
             *([one["queue"]] if with_queue else []),
-            _state(one),
+            one["label"],
             one["attempt"],
             ago(one["at"]),
             one["correlationId"] or one["idempotencyKey"],
@@ -79,7 +80,7 @@ def show_page(page: Json, *, with_queue: bool = False) -> None:
         ]
         for one in page["items"]
     ]
-    styles = [{"dead": "red", "active": "cyan"}.get(_state(one), "") for one in page["items"]]
+    styles = [_STYLES.get(one["label"], "") for one in page["items"]]
     columns = ["job", *(["queue"] if with_queue else []), "state", "tries", "when", "correlation", "error"]
     show_table(columns, rows, styles=styles)
     show_end(page, "jobs")
@@ -90,11 +91,6 @@ def show_end(page: Json, what: str) -> None:
         say(f"There are no {what}.")
     if page["next"]:
         say(f"\nMore: --cursor {page['next']}")
-
-
-def _state(one: Json) -> str:
-    """A dead one whose dead letter somebody has dealt with needs nobody any more."""
-    return str(one["state"]) if one["deadLetter"] in (None, "open") else f"{one['state']}, {one['deadLetter']}"
 
 
 def _why(one: Json) -> str:

@@ -11,6 +11,7 @@ from shared.admin import job_view
 from shared.admin.cursor import Place, cut, read_cursor
 from shared.admin.diagnosis import Circumstances
 from shared.admin.diagnosis.dead import dependency_of
+from shared.admin.diagnosis.labels import label
 from shared.admin.diagnosis.words import mailbox
 from shared.admin.dispatch import Reply
 from shared.admin.errors import RefusalError, not_found
@@ -61,7 +62,9 @@ def _page(call: Call, states: Sequence[JobState]) -> JobPage:
     )
     rows = call.admin.reads.jobs(jobs, after, query.limit)
     page, following = cut(rows, query.limit, lambda row: Place(row["at"], row["id"]))
-    return JobPage(items=[JobSummary.model_validate(row) for row in page], next=following)
+    facts = call.admin.reads.job_facts(page)
+    shown = [JobSummary.model_validate({**row, "label": label(row, facts.get(row["id"], {}))}) for row in page]
+    return JobPage(items=shown, next=following)
 
 
 def enqueue(call: Call) -> Reply:

@@ -31,6 +31,11 @@ class Reads(Protocol):
 
     def jobs(self, jobs: JobFilter, after: Place | None, limit: int) -> list[Row]: ...
 
+    def job_facts(self, jobs: Sequence[Row]) -> Mapping[UUID, Row]:
+        """Of jobs of a list, by their ids: `paused`, `parked`, `waits_at`, `closed` (that key, by a 429), `blocked` (by
+        a dead job), `undelivered` of how many `recipients`."""
+        ...
+
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         """`relation`, `id`, `queue`, `state`."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.admin.cursor import Place
 from shared.admin.job_filter import JobFilter
 from shared.engine.job import JobRecord
-from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
+from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists, job_labels
 from shared.postgres.circumstances import circumstances
 from shared.postgres.pool import Database
 
@@ -26,6 +26,10 @@ class PostgresReads:
     def jobs(self, jobs: JobFilter, after: Place | None, limit: int) -> list[Row]:
         with self._database.connection() as conn:
             return admin_letters.with_letters(conn, admin_jobs.list_jobs(conn, jobs, after, limit))
+
+    def job_facts(self, jobs: Sequence[Row]) -> Mapping[UUID, Row]:
+        with self._database.connection() as conn:
+            return job_labels.facts(conn, jobs)
 
     def related(self, job_id: UUID, batch_id: UUID | None) -> list[Row]:
         with self._database.connection() as conn:

@@ -27,7 +27,8 @@ const TONES = {
 export const Badge = ({ value, tone }) => html`<span class="badge ${tone ?? TONES[value] ?? "plain"}">${value}</span>`;
 
 /** A dead job that somebody has dealt with is no alarm any more. */
-export const JobState = ({ job }) => (["redriven", "discarded"].includes(job.deadLetter) ? html`<${Badge} value=${`${job.state}, ${job.deadLetter}`} tone="mute" />` : html`<${Badge} value=${job.state} />`);
+export const JobState = ({ job }) => html`<${Badge} value=${job.label} tone=${LABEL_TONES.find(([start]) => job.label.startsWith(start))?.[1] ?? TONES[job.state]} />`;
+const LABEL_TONES = [["dead,", "mute"], ["not delivered", "bad"], ["parked", "bad"], ["blocked", "bad"], ["paused", "warn"]];
 
 /** A button that copies an id; what became of that is said. */
 export function Copy({ text, what }) {

@@ -8,6 +8,7 @@ from typing import Any
 from shared.admin.diagnosis.circumstances import Circumstances, Row
 from shared.admin.diagnosis.dead import dependency_of
 from shared.admin.diagnosis.effect import effect_of, tell_unfinished, why_unknown
+from shared.admin.diagnosis.labels import undelivered
 from shared.admin.diagnosis.words import clock, count, mailbox, place, sends, step, thing
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect, Step
 from shared.engine.job import JobRecord
@@ -78,7 +79,6 @@ def _taker(job: JobRecord) -> str:
 def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
     whom = sorted({str(row["recipient"]) for row in around.failures})
     everybody = recipients(job)
-    of = f" of {everybody}" if everybody >= len(whom) else ""
     why = [
         f"{row['recipient']}: {_meaning(row)} ({row['status']}, {_reported(row, around)})." for row in around.failures
     ]
@@ -87,7 +87,7 @@ def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
         why.append(f"No report says that the other {rest} did not get it: do not send them the whole mail again.")
     steps = [step(text) for text in dict.fromkeys(_remedy(row) for row in around.failures)]
     steps.append(step("Then enqueue it anew to these recipients only.", Action.ENQUEUE_ANEW, job.queue))
-    short = f"not delivered to {len(whom)}{of}"
+    short = undelivered(len(whom), everybody)
     tell = f"sent at {at}, but not delivered to {', '.join(whom)}"
     return Diagnosis(
         label=short, tone="bad", headline=f"Sent, but {short}", why=why, next=steps, tell=tell, effect=Effect.DONE

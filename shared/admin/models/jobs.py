@@ -47,6 +47,7 @@ class JobSummary(Model):
     queue: str
     state: JobState
     dead_letter: LetterState | None
+    label: str = Field(description="the state, or more: parked, blocked, not delivered to 1 of 2 …")
     priority: int
     attempt: int
     at: datetime

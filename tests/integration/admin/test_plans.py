@@ -14,9 +14,10 @@ import pytest
 from local.postgres import PostgresServer
 from shared.admin.cursor import Place
 from shared.admin.job_filter import JobFilter
-from shared.engine.job import JobState
+from shared.engine.job import JobRecord, JobState
 from shared.monitoring.statistics import RANGES
-from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists
+from shared.postgres import admin_graph, admin_jobs, admin_letters, admin_lists, job_labels
+from shared.postgres.circumstances import circumstances
 from shared.postgres.job_rows import RECORD
 from shared.postgres.statistics import activities
 from tests.integration.postgres.test_plans import nodes, watched_plans
@@ -110,6 +111,13 @@ def found(search: str, **more: Any) -> Callable[..., Any]:
     return jobs(*JobState, queue=None, search=search, **more)
 
 
+#: It ended in the middle of the history; its queue has thousands that wait at its lane.
+JOB = JobRecord(
+    uuid4(), QUEUE, JobState.CANCELLED, 5, 1, {}, HOUR, HOUR, (), finished_at=HOUR, lane="k", limit_key="chat:77",
+    redrive_of=uuid4(),
+)  # fmt: skip
+
+
 def letters(**filters: Any) -> Callable[..., Any]:
     return lambda conn, after: admin_letters.list_letters(conn, filters, after, 50)
 
@@ -169,6 +177,10 @@ LISTS: dict[str, Callable[[psycopg.Connection, Place | None], Any]] = {
     ),
     "syncs of a kind without any": lambda conn, after: admin_graph.list_syncs(
         conn, {"resource_type": "files"}, after, 50
+    ),
+    "what surrounds a job": lambda conn, _after: circumstances(conn, JOB, uuid4(), "ann@fleet.example"),
+    "what became of the jobs of a page": lambda conn, _after: job_labels.facts(
+        conn, [{"id": uuid4(), "queue": QUEUE} for _ in range(50)]
     ),
     "related jobs": lambda conn, _after: admin_jobs.related_jobs(conn, uuid4(), uuid4()),
 }

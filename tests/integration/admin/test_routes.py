@@ -114,6 +114,8 @@ def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, s
     )
     waits.wait(UUID(later), needs)
     parked = told(api, later)
+    listed = {job["id"]: job["label"] for job in api.get("{queue}/jobs", queue=QUEUE)["items"]}
+    assert (listed[later], listed[second], listed[first]) == ("parked", "blocked", "dead")
     assert parked["headline"] == "Parked: no token for queue@fleet.example"
     assert "parked" in [moment["event"] for moment in api.get("jobs/{id}", id=later)["timeline"]]
     assert [one["action"] for one in parked["next"]] == ["sign-in", "show-alert"]

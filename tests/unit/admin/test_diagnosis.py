@@ -13,6 +13,7 @@ import pytest
 
 from local.q.diagnosis import COMMANDS, what_now
 from shared.admin.diagnosis import Circumstances, diagnose
+from shared.admin.diagnosis.labels import label
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect
 from shared.engine.job import FOUND_NOTHING, Attempt, ErrorClass, JobRecord, JobState
 
@@ -370,3 +371,23 @@ def test_a_note_of_a_dead_letter_is_not_taken_for_the_message() -> None:
     note = job(JobState.COMPLETED, queue="dead-letter", payload={"deadLetterId": str(uuid4())}, finished_at=NOW)
     found = told(note)
     assert actions(found) == [Action.SHOW_LETTER] and "not the message" in found.tell
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "shown"),
+    [
+        ("scheduled", {"parked": True, "paused": True}, "parked"),
+        ("scheduled", {"paused": True}, "paused"),
+        ("scheduled", {}, "retrying"),
+        ("waiting", {"waits_at": ""}, "waits for jobs"),
+        ("waiting", {"waits_at": "k", "blocked": True}, "blocked"),
+        ("waiting", {"waits_at": "k", "closed": True}, "throttled"),
+        ("waiting", {"waits_at": "k"}, "waits"),
+        ("completed", {"undelivered": 1, "recipients": 2}, "not delivered to 1 of 2"),
+        ("completed", {"undelivered": 0}, "completed"),
+        ("active", {"paused": True}, "active"),
+    ],
+)
+def test_a_list_says_it_in_the_words_of_the_jobs_page(state: str, facts: dict[str, Any], shown: str) -> None:
+    assert label({"state": state, "dead_letter": None, "attempt": 1}, facts) == shown
+    assert label({"state": "dead", "dead_letter": "redriven"}, {}) == "dead, redriven"

@@ -69,6 +69,9 @@ class Nothing:
     def letter(self, *_: Any) -> None:
         return None
 
+    def job_facts(self, *_: Any) -> dict[Any, Any]:
+        return {}
+
     def circumstances(self, *_: Any) -> None:
         return None
 
