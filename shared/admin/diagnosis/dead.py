@@ -49,7 +49,7 @@ def dead(job: JobRecord, around: Circumstances) -> Diagnosis:
     effect = effect_of(job, around)
     headline, why, steps, accounts = _BY_CLASS[job.error_class or ErrorClass.UNKNOWN](job, around)
     why = [*why, *why_unknown(job, around), *_holds_up(job, around)]
-    again = step("Redrive it: it runs again as a new job, with all its attempts.", Action.REDRIVE, job.id)
+    again = step(f"Redrive it: {_safely(job, around)}", Action.REDRIVE, job.id)
     if not any(step.action is Action.REDRIVE for step in steps):
         steps = [*steps, again]
     give_up = step("Not wanted any more: discard it.", Action.DISCARD, letter["id"] if letter else job.id)
