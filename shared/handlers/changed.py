@@ -25,20 +25,34 @@ _OTHER_DRIVE = re.compile(rf"drives{segment('drive')}/root", re.IGNORECASE)
 _TYPES = {"events": "calendar", "contacts": "contacts"}
 
 
-def changed_job(resource: str, subscription_id: str, key: str) -> NewJob | None:
+def changed_job(resource: str, subscription_id: str, key: str, declared: str | None = None) -> NewJob | None:
     """The job for a change of what the path names; None where nothing follows from it. `key` is the change's own.
 
     An owner's changes of one kind become one sync, a few seconds after the last of them. Of a drive by its id only the
-    subscription's declaration knows whose it is.
+    subscription's declaration knows whose it is. `declared` is the declaration's name of the user, where it is known
+    by now: with it the job counts for the same limits as all others of the mailbox.
     """
-    with suppress(ValueError):
-        found = ids(_ITEM, resource)
-        return _sync(_TYPES[str(found["what"]).lower()], str(either(found, "user")), subscription_id)
-    with suppress(ValueError):
-        return _sync("files", str(either(ids(_DRIVE, resource), "user")), subscription_id)
+    found = _changed(resource)
+    if found is not None:
+        return _sync(found[0], declared or found[1], subscription_id)
     with suppress(ValueError):
         ids(_OTHER_DRIVE, resource)
         return lifecycle_job(subscription_id, "missed", key)
+    return None
+
+
+def is_users(resource: str) -> bool:
+    """Whether a path names something that is synced for a user whom it names."""
+    return _changed(resource) is not None
+
+
+def _changed(resource: str) -> tuple[str, str] | None:
+    """What has changed, as a sync calls it, and of which user."""
+    with suppress(ValueError):
+        found = ids(_ITEM, resource)
+        return _TYPES[str(found["what"]).lower()], str(either(found, "user"))
+    with suppress(ValueError):
+        return "files", str(either(ids(_DRIVE, resource), "user"))
     return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessag
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
 from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
-from shared.handlers.changed import changed_job
+from shared.handlers.changed import changed_job, is_users
 from shared.handlers.lifecycle import lifecycle_job
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
@@ -99,6 +99,13 @@ class WebhookEvents(Protocol):
         """
         ...
 
+    def declared_users(self, subscription_ids: Collection[str]) -> Mapping[str, str]:
+        """For each of these subscriptions whose declared resource is a user's, the user as declared.
+
+        Raises StoreUnavailableError.
+        """
+        ...
+
 
 #: Keeps an item that cannot be understood as a dead letter: queue, body, reason, source; True when it was new.
 Bury = Callable[[str, str, str, str], bool]
@@ -137,11 +144,12 @@ class NotificationProcessor:
                 self._drop(batch, message_id, str(error))
                 return
         opened = Opened()
+        declared = self._declared(batch.notifications)
         events: dict[str, Event] = {}
         refused: list[tuple[Any, str]] = []
         for index, item in enumerate(batch.notifications):
             try:
-                event = self._read(item, batch.received_at, index, opened)
+                event = self._read(item, batch.received_at, index, opened, declared)
                 events.setdefault(event.dedupe_key, event)
             except (EnqueueError, ValueError) as error:
                 refused.append((item, str(error)))
@@ -185,7 +193,20 @@ class NotificationProcessor:
                 return []
             return [made for event in events for made in self._record([event], refused)]
 
-    def _read(self, item: Any, received_at: datetime | None, index: int, opened: Opened) -> Event:
+    def _declared(self, items: Sequence[Any]) -> Mapping[str, str]:
+        """What the users whose syncs are asked for are called in the declarations: Graph names them by id."""
+        found = {
+            item["subscriptionId"]
+            for item in items
+            if isinstance(item, dict)
+            and all(isinstance(item.get(name), str) for name in ("subscriptionId", "resource"))
+            and is_users(item["resource"])
+        }
+        return self._events.declared_users(found) if found else {}
+
+    def _read(
+        self, item: Any, received_at: datetime | None, index: int, opened: Opened, declared: Mapping[str, str]
+    ) -> Event:
         if not isinstance(item, dict):
             raise ValueError("a notification must be an object")
         raw = {name: value for name, value in item.items() if name not in UNRECORDED}
@@ -211,7 +232,7 @@ class NotificationProcessor:
                 job = (
                     self._job(target, item, change, key, content)
                     if target
-                    else changed_job(resource, subscription, key)
+                    else changed_job(resource, subscription, key, declared.get(subscription))
                 )
         else:
             key = lifecycle_key(item, received_at)

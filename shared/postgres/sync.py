@@ -30,10 +30,11 @@ SWEEP_ITEMS = 2000
 #: A message that a notification brings while a page is stored: the second look finds it.
 STORE_TRIES = 3
 
-_DECLARED_USER = """
-select substring(w.resource from '^users/([^/]+)/') from queue.subscriptions s
+#: For each subscription whose declared resource is a user's: the user as declared.
+DECLARED_USERS = """
+select s.id, substring(w.resource from '^users/([^/]+)/') from queue.subscriptions s
   join queue.watched_resources w on w.id = s.watch_id
- where s.id = %s
+ where s.id = any (%s) and w.resource ^@ 'users/'
 """
 
 _ENDED = """
@@ -241,8 +242,8 @@ class PostgresSync:
 
     def declared_user(self, subscription_id: str) -> str | None:
         with self._database.connection() as conn:
-            row = conn.execute(_DECLARED_USER, (subscription_id,)).fetchone()
-        return row[0] if row is not None else None
+            row = conn.execute(DECLARED_USERS, ([subscription_id],)).fetchone()
+        return row[1] if row is not None else None
 
     def begin(self, resource_type: ResourceType, account: str, job: Job, *, full: bool) -> Round | Busy | Ended:
         named = {"resource_type": resource_type, "account": account, "job": job.id, "owner": job.lease_token}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
-from shared.engine.json_text import to_json
+from shared.engine.json_text import clean_text, to_json
 from shared.handlers.webhooks import Event, EventRefusedError, Recorded
 from shared.postgres.job_rows import new_job_json
 from shared.postgres.pool import Database
 from shared.postgres.sealer import Sealer
+from shared.postgres.sync import DECLARED_USERS
 
 # Two hosts with the same event meet at the job's idempotency key: one inserts it, the other waits there and then
 # finds it, so that the job exists once; the event's own key is unique as well. Keys are inserted in order in both
@@ -66,6 +67,11 @@ class PostgresWebhookEvents:
         except (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError) as error:
             raise EventRefusedError(f"{type(error).__name__}: {error}") from error
         return [Recorded(*row) for row in rows]
+
+    def declared_users(self, subscription_ids: Collection[str]) -> Mapping[str, str]:
+        with self._database.connection() as conn:
+            rows = conn.execute(DECLARED_USERS, ([clean_text(one) for one in subscription_ids],)).fetchall()
+        return dict(rows)
 
 
 def _event_json(event: Event, sealer: Sealer) -> dict[str, Any]:

@@ -177,5 +177,7 @@ def test_a_change_comes_by_notification_into_the_row_and_a_deletion_marks_it(
     system.work()
     row = system.rows(table)[made]
     assert row["deleted_at"] is not None and row[column] == "Tour 8"
+    keys = system.sql.execute("select distinct limit_key from queue.job_tracking where queue = 'sync'").fetchall()
+    assert keys == [(f"mailbox:{DISPATCH}",)]
     kinds = [row[0] for row in system.sql.execute("select kind from queue.sync_history order by started_at")]
     assert kinds == ["full", "delta", "delta", "delta"]

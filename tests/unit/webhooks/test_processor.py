@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -37,6 +37,14 @@ class Events:
     def __init__(self) -> None:
         self.events: dict[str, Event] = {}
         self.away = False
+        self.declared: dict[str, str] = {}
+        self.asked: list[set[str]] = []
+
+    def declared_users(self, subscription_ids: Collection[str]) -> Mapping[str, str]:
+        if self.away:
+            raise StoreUnavailableError("away")
+        self.asked.append(set(subscription_ids))
+        return {one: name for one, name in self.declared.items() if one in subscription_ids}
 
     def record(self, events: Sequence[Event]) -> list[Recorded]:
         if self.away:
@@ -225,6 +233,23 @@ def test_a_swarm_of_changes_becomes_one_sync(bench: Bench, resource: str, kind: 
     payloads = [job.payload for job in found if job is not None]
     assert {payload["userId"].lower() for payload in payloads} == {"u1"}
     assert {(payload["resourceType"], payload["subscriptionId"]) for payload in payloads} == {(kind, "s1")}
+
+
+def test_a_sync_counts_for_the_limits_of_the_mailbox_by_the_declarations_name(bench: Bench) -> None:
+    """Graph writes the user's id, a mail's sender is a name: one mailbox would have two keys."""
+    bench.events.declared = {"s1": "ann@fleet.example"}
+    paths = ("Users/U1/Events/AAMkAD1", "users/ann@fleet.example/drive/root")
+    bench.process(*(mail(resource=path) for path in paths))
+    bench.process(mail(resource="Users/U2/Contacts/AAMkAD2", subscriptionId="s2"), mail(2), chat(), 5, {"resource": 5})
+    found = [event.job for event in bench.events.events.values()]
+    syncs = [(job.limit_key, job.payload["userId"], job.unique) for job in found if job and job.queue == "sync"]
+    quiet = timedelta(seconds=5), timedelta(seconds=30)
+    assert syncs == [
+        ("mailbox:ann@fleet.example", "ann@fleet.example", Debounce("changed:calendar:ann@fleet.example", *quiet)),
+        ("mailbox:ann@fleet.example", "ann@fleet.example", Debounce("changed:files:ann@fleet.example", *quiet)),
+        ("mailbox:u2", "U2", Debounce("changed:contacts:u2", *quiet)),
+    ]
+    assert bench.events.asked == [{"s1"}, {"s2"}], "once for a batch, and only where a sync is asked for"
 
 
 def test_a_drive_by_its_id_is_synced_by_its_declaration(bench: Bench) -> None:
