@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -159,6 +159,7 @@ def worker() -> Worker:
         heartbeat(),
         on_missing_key=_miss_key,
         on_parked=_park,
+        now=lambda: datetime.now(UTC),
     )
 
 

@@ -5,6 +5,7 @@ FleetQueueError
 │   ├── UnknownQueueError   no such queue
 │   ├── QueueClosedError    the queue exists but takes no jobs
 │   └── PayloadError        the payload or an option does not validate; `.problems` names the fields
+│       └── NewerPayloadError  all that is wrong are fields that this release does not know
 ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
 ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
 ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
@@ -60,6 +61,10 @@ class QueueClosedError(EnqueueError):
 
 class PayloadError(EnqueueError):
     """The payload or an option does not validate."""
+
+
+class NewerPayloadError(PayloadError):
+    """Fields that this release does not know, in a payload of a kind that the system makes: a newer release made it."""
 
 
 class StoreUnavailableError(FleetQueueError):

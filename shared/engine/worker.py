@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
@@ -22,6 +22,7 @@ from shared.engine.errors import (
     JobCancelledError,
     LeaseLostError,
     LimitReachedError,
+    NewerPayloadError,
     ParkedError,
     PayloadError,
     StoreUnavailableError,
@@ -55,6 +56,10 @@ log = logging.getLogger(__name__)
 TIME_BUDGET = timedelta(seconds=60)
 #: A job whose payload was sealed with a key that is not here yet waits for so long, and does not die of it.
 MISSING_KEY_PAUSE = timedelta(minutes=1)
+#: A job that a newer release made is looked at again after so long, by a host of that release in the end; where none
+#: comes within the patience, the job dies of the fields that nobody knows.
+RELEASE_PAUSE = timedelta(minutes=1)
+RELEASE_PATIENCE = timedelta(hours=1)
 #: A claim that had to move many jobs out of its way is asked again, this often at most.
 CLAIM_TRIES = 50
 
@@ -73,7 +78,8 @@ class Worker:
     """Runs jobs; one for a process, used by many threads. `handler_for(queue)` builds the queue's handler.
 
     `on_missing_key` hears of each job whose payload does not open, and `on_parked` of each that lacks what it needs:
-    it returns for how long the job is put off.
+    it returns for how long the job is put off. `now` tells the age of a job whose payload is a newer release's, to the
+    minute; without it, such a job dies at once.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class Worker:
         on_missing_key: Callable[[str], None] | None = None,
         on_parked: Callable[[Job, ParkedError], timedelta] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._store = store
         self._producer = producer
@@ -100,6 +107,7 @@ class Worker:
         self._on_missing_key = on_missing_key
         self._on_parked = on_parked
         self._monotonic = monotonic
+        self._now = now
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -222,6 +230,8 @@ class Worker:
             outcome = Deferred(error.wait, str(error), error.permits)
         except ParkedError as error:
             outcome = self._park(job, error)
+        except NewerPayloadError as error:
+            outcome = self._wait_for_release(job, error)
         except PayloadError as error:
             outcome = Dead(Failure(ErrorClass.VALIDATION, str(error)))
         except Exception as error:
@@ -254,6 +264,12 @@ class Worker:
         if self._on_missing_key is not None:
             self._on_missing_key(unreadable.key_id)
         return Deferred(MISSING_KEY_PAUSE, unreadable.reason)
+
+    def _wait_for_release(self, job: Job, error: NewerPayloadError) -> Dead | Deferred:
+        """While a deployment is under way, old workers meet jobs of new producers."""
+        if self._now is None or job.enqueued_at is None or self._now() - job.enqueued_at > RELEASE_PATIENCE:
+            return Dead(Failure(ErrorClass.VALIDATION, str(error)))
+        return Deferred(RELEASE_PAUSE, f"{error}: the payload is from a newer release; it waits for the deployment")
 
     def _park(self, job: Job, error: ParkedError) -> Deferred:
         """Put it off; `on_parked` tells whoever can help, calls the job back in time, and knows for how long."""

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from shared.engine.errors import PayloadError, Problem
+from shared.engine.errors import NewerPayloadError, PayloadError, Problem
 from shared.engine.spelling import unknown_field
 from shared.handlers.registry import QUEUES
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def parse_payload(queue: str, text: str, context: Mapping[str, Any] | None = None) -> BaseModel:
-    """The payload model of a queue, filled from JSON text. Raises PayloadError naming every wrong field.
+    """The payload model of a queue, filled from JSON text. Raises PayloadError naming every wrong field, or
+    NewerPayloadError where a newer release of this system must have made it.
 
     `context` is what a model may ask about the settings, by name; each value is called when it is needed.
     """
@@ -29,7 +30,13 @@ def parse_payload(queue: str, text: str, context: Mapping[str, Any] | None = Non
         return payload_model(queue).model_validate_json(text, context=context)
     except ValidationError as error:
         problems = [_problem(queue, error, index) for index in range(error.error_count())]
-        raise PayloadError("; ".join(f"{p.field}: {p.message}" for p in problems), problems) from None
+        kind = NewerPayloadError if QUEUES[queue].made_here and has_only_unknown_fields(error) else PayloadError
+        raise kind("; ".join(f"{p.field}: {p.message}" for p in problems), problems) from None
+
+
+def has_only_unknown_fields(error: ValidationError) -> bool:
+    """Whether a newer release, which has these fields, would find nothing wrong."""
+    return all(found["type"] == "extra_forbidden" for found in error.errors(include_url=False, include_input=False))
 
 
 @cache

@@ -26,7 +26,9 @@ class QueueSpec:
     the queue takes no jobs yet, for the caller to read. `sealed` payloads are encrypted in the database. `limits` hold
     until an operator sets others; those for each key count by `limit_key`. So do `ageing` (a job gains one priority
     for each such time since it was due) and `retries` (delays in place of the table's, for some classes of errors).
-    `internal`: the system makes its jobs for itself, about others; lists of all queues leave them out. `names` are the
+    `internal`: the system makes its jobs for itself, about others; lists of all queues leave them out. `made_here`: the
+    system makes most of its jobs, so that a field that is not known is a newer release's, for which the job waits, and
+    not a caller's mistake. `names` are the
     payload's fields that say whom a job is for: a dead one is found by them.
     """
 
@@ -43,6 +45,7 @@ class QueueSpec:
     ageing: timedelta | None = None
     retries: Mapping[ErrorClass, RetryPolicy] = field(default_factory=dict)
     internal: bool = False
+    made_here: bool = False
     names: tuple[str, ...] = ()
 
     @property
@@ -107,6 +110,7 @@ QUEUES = _declare(
         "medium",
         payload="shared.handlers.teams_inbound:ChatMessageReference",
         build="shared.handlers.teams_inbound:build",
+        made_here=True,
         sealed=True,
         limits=TEAMS,
     ),
@@ -115,13 +119,14 @@ QUEUES = _declare(
         "medium",
         payload="shared.handlers.outlook_inbound:MailReference",
         build="shared.handlers.outlook_inbound:build",
+        made_here=True,
         sealed=True,
         limits=OUTLOOK,
     ),
     QueueSpec(
         "webhooks",
         "medium",
-        payload="shared.handlers.webhooks:NotificationBatch",
+        payload="shared.handlers.notification_batch:NotificationBatch",
         carries="notifications",
         closed="it carries Graph's notifications; they come in by POST /api/webhooks/graph",
     ),
@@ -137,6 +142,7 @@ QUEUES = _declare(
         "low",
         payload="shared.handlers.sync:SyncRequest",
         build="shared.handlers.sync:build",
+        made_here=True,
         limits=SYNC,
         limit_key=LimitKey("mailbox", (("userId",), ("teamId",))),
     ),
@@ -145,6 +151,7 @@ QUEUES = _declare(
         "medium",
         payload="shared.handlers.subscriptions:SubscriptionUpkeep",
         build="shared.handlers.subscriptions:build",
+        made_here=True,
         limits=SUBSCRIPTIONS,
     ),
     QueueSpec(
@@ -152,6 +159,7 @@ QUEUES = _declare(
         "special",
         payload="shared.handlers.dead_letter:DeadLetterReference",
         build="shared.handlers.dead_letter:build",
+        made_here=True,
         internal=True,
     ),
 )

@@ -17,17 +17,15 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
-
 from shared import tracing
 from shared.engine.enqueue import Producer
-from shared.engine.errors import EnqueueError, FleetQueueError, UnreadableMessageError
+from shared.engine.errors import EnqueueError, FleetQueueError
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
 from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
 from shared.handlers.changed import changed_job, is_users
 from shared.handlers.lifecycle import lifecycle_job
+from shared.handlers.notification_batch import NotificationBatch, read_batch
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
 
@@ -40,24 +38,6 @@ CHANGES = {"created", "updated", "deleted"}
 BRINGS_CONTENT = {"teams-inbound"}
 #: Not recorded: a secret, and what only our private key opens.
 UNRECORDED = {"clientState", "encryptedContent"}
-
-
-class NotificationBatch(BaseModel):
-    """A message of the `webhooks` queue: items as Graph sent them, less their clientState."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-    notifications: list[Any]
-    received_at: AwareDatetime | None = None
-    validation_tokens: list[str] = Field(default_factory=list, repr=False)
-    traceparent: str | None = None
-
-    @property
-    def is_rich(self) -> bool:
-        """Whether there is anything that somebody must vouch for."""
-        return bool(self.validation_tokens) or any(
-            isinstance(item, dict) and item.get("encryptedContent") is not None for item in self.notifications
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +107,9 @@ class NotificationProcessor:
         """Handle a decoded message; doing it again changes nothing.
 
         Raises UnreadableMessageError when it is no batch, StoreUnavailableError while the database is away,
-        MessageHeldError while resource data cannot be checked.
+        MessageHeldError while resource data cannot be checked, or a newer release has made the message.
         """
-        try:
-            batch = NotificationBatch.model_validate(body)
-        except ValidationError as error:
-            raise UnreadableMessageError(f"the body is no batch of notifications: {_reasons(error)}") from None
+        batch = read_batch(body)
         with tracing.request(batch.traceparent, "process notifications"):
             self._process(batch, message_id)
 
@@ -286,8 +263,3 @@ def _text(item: dict[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > LONGEST_RESOURCE:
         raise ValueError(f"{name}: it must be a text of at most {LONGEST_RESOURCE} characters")
     return value.replace("\x00", REPLACEMENT)
-
-
-def _reasons(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in found)

@@ -12,7 +12,13 @@ from typing import Any
 
 from shared.engine.context import Context
 from shared.engine.enqueue import Producer
-from shared.engine.errors import PayloadError, Problem, StoreUnavailableError, TransportUnavailableError
+from shared.engine.errors import (
+    NewerPayloadError,
+    PayloadError,
+    Problem,
+    StoreUnavailableError,
+    TransportUnavailableError,
+)
 from shared.engine.heartbeat import Heartbeat
 from shared.engine.job import Completed, Deferred, Job
 from shared.engine.memory import MemoryClock, MemoryStore, MemoryTransport
@@ -71,7 +77,9 @@ class Bench:
         self.producer = Producer(self.store, self.transport, specs, parse)
         self.heartbeat = Heartbeat(self.store)
         random = Random(7)
-        self.worker = Worker(self.store, self.producer, lambda _: self._handle, parse, random, "host-1", self.heartbeat)
+        self.worker = Worker(
+            self.store, self.producer, lambda _: self._handle, parse, random, "host-1", self.heartbeat, now=self.clock
+        )
         self.receiver = Receiver(self.store, self.transport, self.producer, self.worker, random)
         self.relay = Relay(self.store, self.transport)
         self.rescue = Rescue(self.store, self.producer, random)
@@ -99,4 +107,6 @@ def parse(queue: str, text: str) -> Any:
     payload = json.loads(text)
     if "bad" in payload:
         raise PayloadError("bad: remove it", [Problem("bad", "remove it")])
+    if "newer" in payload:
+        raise NewerPayloadError("newer: it is not known")
     return payload

@@ -34,7 +34,7 @@ from shared.engine.job import (
     Renewal,
     Settlement,
 )
-from shared.engine.worker import TIME_BUDGET
+from shared.engine.worker import RELEASE_PAUSE, TIME_BUDGET
 from shared.http_session import TOTAL_SECONDS
 from tests.unit.engine.bench import QUEUE, Bench
 
@@ -165,6 +165,22 @@ def test_a_payload_that_does_not_validate_dies_without_running(bench: Bench) -> 
     bench.store.enqueue([NewJob(QUEUE, {"bad": True})])
     bench.worker.run(QUEUE, 1)
     assert bench.ran == [] and bench.states() == ["dead"]
+
+
+def test_a_job_of_a_newer_release_waits_for_its_workers_and_dies_when_none_come(bench: Bench) -> None:
+    """While a deployment is under way, new producers and old workers share the queue."""
+    bench.store.enqueue([NewJob(QUEUE, {"newer": True})])
+    for _ in range(60):
+        bench.worker.run(QUEUE, 1)
+        [waiting] = bench.store.jobs(QUEUE)
+        assert (waiting.state, waiting.attempt) == (JobState.SCHEDULED, 0)
+        bench.clock.advance(RELEASE_PAUSE)
+        bench.relay.run()
+    bench.clock.advance(timedelta(seconds=1))
+    bench.worker.run(QUEUE, 1)
+    [dead] = bench.store.jobs(QUEUE)
+    assert (bench.ran, dead.state) == ([], JobState.DEAD)
+    assert dead.attempts[-1].message == "newer: it is not known"
 
 
 def test_a_deferral_keeps_the_attempt_and_wakes_later(bench: Bench) -> None:

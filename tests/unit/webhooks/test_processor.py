@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -335,6 +335,16 @@ def test_a_date_that_cannot_be_read_does_not_lose_the_item(bench: Bench) -> None
 def test_a_message_that_is_no_batch_is_unreadable(bench: Bench, body: dict[str, Any]) -> None:
     with pytest.raises(UnreadableMessageError):
         bench.processor.process(body, "m1")
+
+
+def test_a_message_of_a_newer_release_is_held_for_as_long_as_a_deployment_takes(bench: Bench) -> None:
+    body: dict[str, Any] = {"notifications": [mail()], "fieldOfTomorrow": 1}
+    ago = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 61)}
+    with pytest.raises(MessageHeldError, match="fieldOfTomorrow"):
+        bench.processor.process(body | {"receivedAt": ago[1]}, "m1")
+    for old in (body | {"receivedAt": ago[61]}, body, body | {"receivedAt": ago[1], "validationTokens": 5}):
+        with pytest.raises(UnreadableMessageError):
+            bench.processor.process(old, "m1")
 
 
 def test_while_the_database_is_away_nothing_is_buried(bench: Bench) -> None:
