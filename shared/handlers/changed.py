@@ -22,21 +22,24 @@ _ITEM = re.compile(
 )
 _DRIVE = re.compile(rf"users{segment('user')}/drive/root", re.IGNORECASE)
 _OTHER_DRIVE = re.compile(rf"drives{segment('drive')}/root", re.IGNORECASE)
+_DRIVE_ITEM = "#microsoft.graph.driveitem"
 _TYPES = {"events": "calendar", "contacts": "contacts"}
 
 
-def changed_job(resource: str, subscription_id: str, key: str, declared: str | None = None) -> NewJob | None:
+def changed_job(
+    resource: str, subscription_id: str, key: str, declared: str | None = None, odata_type: str = ""
+) -> NewJob | None:
     """The job for a change of what the path names; None where nothing follows from it. `key` is the change's own.
 
-    An owner's changes of one kind become one sync, a few seconds after the last of them. Of a drive by its id only the
-    subscription's declaration knows whose it is. `declared` is the declaration's name of the user, where it is known
-    by now: with it the job counts for the same limits as all others of the mailbox.
+    An owner's changes of one kind become one sync, a few seconds after the last of them. Of a drive by its id, or by
+    SharePoint's (then its `odata_type` tells what it is), only the subscription's declaration knows whose it is.
+    `declared` is the declaration's name of the user, where it is known by now: with it the job counts for the same
+    limits as all others of the mailbox.
     """
     found = _changed(resource)
     if found is not None:
         return _sync(found[0], declared or found[1], subscription_id)
-    with suppress(ValueError):
-        ids(_OTHER_DRIVE, resource)
+    if odata_type.lower() == _DRIVE_ITEM or _OTHER_DRIVE.fullmatch(resource.strip("/")):
         return lifecycle_job(subscription_id, "missed", key)
     return None
 

@@ -26,6 +26,7 @@ from shared.handlers.change_keys import Target, change_key, digest, find_target,
 from shared.handlers.changed import changed_job, is_users
 from shared.handlers.lifecycle import lifecycle_job
 from shared.handlers.notification_batch import NotificationBatch, read_batch
+from shared.handlers.payload_fields import text_of
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
 
@@ -209,7 +210,7 @@ class NotificationProcessor:
                 job = (
                     self._job(target, item, change, key, content)
                     if target
-                    else changed_job(resource, subscription, key, declared.get(subscription))
+                    else changed_job(resource, subscription, key, declared.get(subscription), _odata_type(item))
                 )
         else:
             key = lifecycle_key(item, received_at)
@@ -254,6 +255,11 @@ class NotificationProcessor:
         if self._bury(QUEUE, body, reason, source):
             log.error("notification.buried", extra={"error": reason})
             self._producer.wake("dead-letter")
+
+
+def _odata_type(item: dict[str, Any]) -> str:
+    data = item.get("resourceData")
+    return text_of(data.get("@odata.type")) if isinstance(data, dict) else ""
 
 
 def _text(item: dict[str, Any], name: str) -> str | None:

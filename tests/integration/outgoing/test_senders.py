@@ -119,6 +119,25 @@ def test_a_name_that_resolves_anew_is_connected_to_where_it_was_checked(
     assert asked == 1
 
 
+def test_a_name_that_does_not_resolve_in_time_holds_nobody(graph: FakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the other steps keep to the deadline: tests/unit/test_http_connection.py."""
+    released, ended = threading.Event(), threading.Event()
+
+    def hang(*_: Any, **__: Any) -> list[Any]:
+        released.wait(30)
+        ended.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    with PublicSession(PublicAddresses(LOOPBACK), connect_seconds=10, total_seconds=0.3) as http:
+        started = time.monotonic()
+        with pytest.raises(GraphTimeout) as caught:
+            send(graph, http)
+    assert not caught.value.sent and time.monotonic() - started < 5
+    released.set()
+    assert ended.wait(5)
+
+
 def test_an_endless_answer_is_cut_off() -> None:
     with endless() as port, PublicSession(PublicAddresses(LOOPBACK), total_seconds=5) as http:
         response = http.request("POST", f"http://127.0.0.1:{port}/", data=b"{}")

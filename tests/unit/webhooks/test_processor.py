@@ -252,8 +252,10 @@ def test_a_sync_counts_for_the_limits_of_the_mailbox_by_the_declarations_name(be
     assert bench.events.asked == [{"s1"}, {"s2"}], "once for a batch, and only where a sync is asked for"
 
 
-def test_a_drive_by_its_id_is_synced_by_its_declaration(bench: Bench) -> None:
-    bench.process(mail(resource="drives/d/root"))
+@pytest.mark.parametrize("resource", ["drives/d/root", "drives('d')/root", "2b8c1b8e-0000-4000-8000-000000000001"])
+def test_a_drive_by_its_id_is_synced_by_its_declaration(bench: Bench, resource: str) -> None:
+    """By Graph's id of the drive, or by SharePoint's of the library."""
+    bench.process(mail(resource=resource, resourceData={"@odata.type": "#Microsoft.Graph.DriveItem"}))
     [job] = [event.job for event in bench.events.events.values()]
     assert job is not None and job.queue == "subscriptions" and job.payload["lifecycleEvent"] == "missed"
 
