@@ -5,6 +5,7 @@ CREATE SCHEMA queue;
 CREATE FUNCTION queue.activity(p_from timestamp with time zone, p_until timestamp with time zone) RETURNS TABLE(queue text, enqueued bigint, completed bigint, failed bigint, dead bigint, cancelled bigint, processed bigint, processing_seconds double precision, latency bigint[], failures jsonb, slowest jsonb)
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $_$
     with made as (
         select m.queue, count(*) as jobs
@@ -225,6 +226,7 @@ CREATE FUNCTION queue.add_jobs(p_jobs jsonb) RETURNS TABLE(ordinal integer, id u
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 declare
@@ -379,6 +381,7 @@ $$;
 CREATE FUNCTION queue.add_key(p_key text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
     perform from queue.rate_limit_tracking t where t.key = p_key;
@@ -502,6 +505,7 @@ CREATE FUNCTION queue.best_aged(p_queue text, p_seconds double precision, p_now 
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_most integer := p_limit + 4;
@@ -547,6 +551,7 @@ $$;
 CREATE FUNCTION queue.best_aged_waiting(p_key text, p_most integer) RETURNS uuid[]
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
     select array(
         select c.id
@@ -654,6 +659,7 @@ CREATE FUNCTION queue.clear(p_queue text, p_confirm text, p_states text[] DEFAUL
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_ids uuid[];
@@ -683,6 +689,7 @@ CREATE FUNCTION queue.count_ends(p_states text[], p_batches uuid[]) RETURNS text
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
     if array_remove(p_batches, null) = '{}' then
@@ -755,6 +762,7 @@ CREATE FUNCTION queue.end_alone(p_ids uuid[], p_state text, p_class text, p_mess
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -850,6 +858,7 @@ CREATE FUNCTION queue.end_attempts_once(p_settlements jsonb, p_only_expired bool
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $_$
 declare
     v_now timestamptz := clock_timestamp();
@@ -1048,6 +1057,7 @@ CREATE FUNCTION queue.expire_due(p_queue text, p_limit integer) RETURNS integer
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -1146,6 +1156,7 @@ CREATE FUNCTION queue.free_dependents(p_ids uuid[]) RETURNS text[]
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -1336,6 +1347,7 @@ CREATE FUNCTION queue.leave_keys(p_slots text[], p_held text[], p_holders uuid[]
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_key text;
@@ -1476,6 +1488,7 @@ CREATE FUNCTION queue.open_due(p_limit integer) RETURNS integer
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_count integer := cardinality(queue.open_due_keys(p_limit));
@@ -1512,6 +1525,7 @@ CREATE FUNCTION queue.open_due_keys(p_limit integer) RETURNS text[]
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_key text;
@@ -1562,6 +1576,7 @@ CREATE FUNCTION queue.park(p_key text, p_is_lane boolean, p_but uuid[], p_most i
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_ids uuid[];
@@ -1945,6 +1960,7 @@ CREATE FUNCTION queue.resolve_most(p_ids uuid[], p_states text[], p_most integer
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_ids uuid[] := p_ids;
@@ -2023,6 +2039,7 @@ CREATE FUNCTION queue.runnable(p_cap integer) RETURNS TABLE(queue text, jobs int
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
     select s.queue, least(c.jobs, r.room)
       from queue.queue_settings s
@@ -2111,6 +2128,7 @@ $$;
 CREATE FUNCTION queue.set_limits(p_queue text, p_limits jsonb) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 begin
     perform queue.must_exist(p_queue);
@@ -2292,6 +2310,7 @@ CREATE FUNCTION queue.take(p_queue text, p_limit integer, p_worker text, p_lease
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 declare
@@ -2509,6 +2528,7 @@ CREATE FUNCTION queue.try_keys(p_id uuid, s queue.queue_settings, p_chosen uuid[
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_j record;
@@ -2647,6 +2667,7 @@ CREATE FUNCTION queue.unpark(p_key text, p_most integer, p_run_at timestamp with
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 declare
     v_ids uuid[];

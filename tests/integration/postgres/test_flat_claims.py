@@ -19,7 +19,14 @@ LANE = f"'{QUEUE}:order:' || "
 
 @pytest.fixture
 def jobs(sql: psycopg.Connection) -> Callable[..., None]:
-    """Ready jobs, each a microsecond after the one before; `lane` is an expression of their number `n`."""
+    """Ready jobs, each a microsecond after the one before; `lane` is an expression of their number `n`.
+
+    No autovacuum comes in between: after it, at a time of its own, statements are planned anew and read the catalogue.
+    """
+    for (table,) in sql.execute(
+        "select oid::regclass::text from pg_class where relnamespace = 'queue'::regnamespace and relkind = 'r'"
+    ).fetchall():
+        sql.execute(f"alter table {table} set (autovacuum_enabled = off)".encode())
 
     def insert(count: int, queue: str = QUEUE, lane: str = "null") -> None:
         sql.execute(
@@ -58,7 +65,11 @@ def settle(sql: psycopg.Connection) -> int:
 
 
 def costs(sql: psycopg.Connection) -> tuple[int, int]:
-    """Pages of a hundred claims: the middle, and the second worst. Each finds a whole batch."""
+    """Pages of a hundred claims: the middle, and the second worst. Each finds a whole batch.
+
+    What went before is cleaned up, so that each hundred walks over its own dead entries only.
+    """
+    sql.execute("vacuum queue.job")
     for _ in range(WARM_UP):
         cycle(sql)
     found = [cycle(sql) for _ in range(CYCLES)]
@@ -76,7 +87,8 @@ def test_a_hundred_thousand_jobs_of_a_paused_queue_cost_a_claim_nothing(
     sql.execute("select queue.pause(%s)", (OTHER,))
     jobs(1_100)
     middle, p99 = costs(sql)
-    assert middle <= 1.3 * alone and p99 <= 1.3 * alone_p99 + 20
+    # The indexes have a level more, for each of the ten jobs; nothing else grows.
+    assert middle <= 1.5 * alone and p99 <= 1.5 * alone_p99
 
 
 def test_a_hundred_thousand_keys_cost_a_claim_what_a_thousand_cost(

@@ -322,3 +322,13 @@ def test_limits_are_changed_beside_every_backlog_at_once(filled: psycopg.Connect
         filled.execute("select queue.set_limits(%s, '{}')", ("outlook-outbound",))
     finally:
         filled.execute("reset statement_timeout")
+
+
+def test_functions_that_forbid_sequential_scans_compile_no_plans(sql: psycopg.Connection) -> None:
+    """Before PostgreSQL 18 a scan that is forbidden, and that nothing can do without, makes a plan dear: it is compiled
+    (JIT) at every call, for tens of milliseconds. Who creates such a function anew says `set jit = off`, too."""
+    found = sql.execute(
+        "select proname from pg_proc where pronamespace = 'queue'::regnamespace"
+        " and 'enable_seqscan=off' = any(proconfig) and 'jit=off' <> all(proconfig)"
+    ).fetchall()
+    assert found == []
