@@ -80,15 +80,15 @@ def demo(
 def test(context: typer.Context) -> None:
     """Run the tests; arguments go to pytest.
 
-    Without arguments, or with none but another way to PostgreSQL, all of them: two at a time, but those that measure
-    the running system one at a time.
+    Without arguments, or with none but another way to PostgreSQL, all of them: one more at a time than there are
+    processors, as most wait for a server, but those that measure the running system one at a time.
     """
     install_tools()
     pytest = [sys.executable, "-m", "pytest"]
     if not _is_only_a_way(context.args):
         _replace([*pytest, *context.args])
     apart = ("tests/acceptance", "tests/dashboard", "tests/docs")
-    together = ("tests", "-n", "2", *(f"--ignore={folder}" for folder in apart))
+    together = ("tests", "-n", str(1 + (os.cpu_count() or 1)), *(f"--ignore={folder}" for folder in apart))
     codes = [
         subprocess.run([*pytest, *arguments, *context.args], cwd=ROOT).returncode for arguments in (together, apart)
     ]
