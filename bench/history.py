@@ -41,8 +41,8 @@ select j.id, v.queue, w.state, 5, t.at, t.at, case when w.state <> 'cancelled' t
        case when w.state = 'completed' then jsonb_build_object('messageId', md5('m' || n)) end,
        case w.state when 'dead' then e.class end, case w.state when 'dead' then e.message end,
        case when v.queue = 'teams-outbound' then 'chat:19:' || md5((n %% 5000)::text) end,
-       case when n > %(announced)s and n <= %(announced)s + %(batched)s then %(batch)s::uuid end
-  from generate_series(1, %(jobs)s + %(cleared)s) n
+       case when n > %(announced)s and n <= %(announced)s::integer + %(batched)s then %(batch)s::uuid end
+  from generate_series(1, %(jobs)s::integer + %(cleared)s) n
  cross join lateral (select n > %(jobs)s as cleared, (n %% 1000 * 7919) %% 1000 as r,
                             md5(%(day)s || n::text) as random) x
  cross join lateral (
@@ -52,7 +52,7 @@ select j.id, v.queue, w.state, 5, t.at, t.at, case when w.state <> 'cancelled' t
                 else 'sync' end as queue) v
  cross join lateral (
     select case when x.cleared then 'cancelled'
-                when v.queue = 'webhooks' or n <= %(announced)s + %(batched)s then 'completed'
+                when v.queue = 'webhooks' or n <= %(announced)s::integer + %(batched)s then 'completed'
                 when (n * 31) %% 170 = 0 then 'dead' when (n * 31) %% 170 = 1 then 'cancelled'
                 else 'completed' end as state,
            case when (n * 17) %% 20 = 0 then 2 else 1 end as attempt) w

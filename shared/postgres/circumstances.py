@@ -50,7 +50,9 @@ select clock_timestamp() as now, s.paused as is_paused,
            and c.at >= %(ended)s::timestamptz and c.at < %(ended)s::timestamptz + interval '1 minute'
          order by c.at limit 1) as cleared_by,
        array(select error_class from before) as earlier,
-       (select bool_or(m.resource ilike 'users/' || %(mailbox)s || '/%%' escape '')
+       (select case when bool_or(m.resource ilike 'users/' || %(mailbox)s || '/%%' escape '') then true
+                    when bool_or(m.resource not like 'users/%%@%%') then null  -- by an id: it may be this mailbox
+                    else false end
           from queue.watched_resources m where m.kind = 'mail' and m.ended_at is null) as reports_watched
   from queue.queue_settings s
   left join lateral ({_ORDER.format(action="'queue.pause'")}) p on true

@@ -26,7 +26,8 @@ class Circumstances:
     `reason`: why it was put off. `identity`: what gives no token, while it waits for that, with its open alert.
     `dependency_state`: now, of the job whose end ended this one, or of what that was redriven as. `cleared_by`: who
     emptied the queue when this job was cancelled. `earlier`: how those ended of which this is a redrive.
-    `reports_watched`: whether reports about its mails that come back are seen. `accounts`: the service accounts.
+    `reports_watched`: whether reports about its mails that come back are seen (None: that cannot be told).
+    `accounts`: the service accounts.
     """
 
     now: datetime

@@ -66,6 +66,9 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
     if job.queue == "outlook-outbound":
         if around.reports_watched:
             why.append("No report says that it came back.")
+        elif around.reports_watched is None:
+            why.append(f"No report says that it came back; one is seen here only if {mailbox(job)} is watched.")
+            steps.append(step("See whether the mailbox is watched, by its id.", Action.SHOW_SUBSCRIPTIONS))
         else:
             why.append(f"Whether it came back cannot be seen here: {mailbox(job)} is not watched. Look into its inbox.")
             steps.append(step("Have the mailbox watched, so that reports show here.", Action.SHOW_SUBSCRIPTIONS))

@@ -14,6 +14,7 @@ from shared import bootstrap
 from shared.engine.errors import ParkedError
 from shared.engine.job import Completed, Dead, ErrorClass, Failure, Settlement
 from shared.postgres.alerts import PostgresAlerts
+from shared.postgres.circumstances import circumstances
 from shared.postgres.identity_waits import PostgresIdentityWaits
 from tests.integration.admin.conftest import Api
 
@@ -378,6 +379,25 @@ def test_thresholds_are_shown_changed_together_and_reset(api: Api) -> None:
     assert (row["builtInWarning"], row["builtInCritical"]) == (1000, 10_000)
     answer = api.ask("PUT", "thresholds", {"items": [{"rule": "backlog", "scope": QUEUE, "reset": True}]})[1]
     assert not [one for one in answer["items"] if one["scope"] == QUEUE]
+
+
+def test_whether_reports_of_a_mailbox_are_seen_is_known_where_watches_name_mailboxes(
+    api: Api, sql: psycopg.Connection
+) -> None:
+    job = bootstrap.store().get(UUID(api.enqueue()))
+    assert job is not None
+
+    def seen() -> object:
+        found = circumstances(sql, job, None, "ada@fleet.example")
+        return found and found["reports_watched"]
+
+    assert seen() is False
+    sql.execute("select queue.watch('users/bob@fleet.example/messages', 'created')")
+    assert seen() is False
+    sql.execute("select queue.watch('users/01890000-0000-7000-8000-000000000001/messages', 'created')")
+    assert seen() is None
+    sql.execute("select queue.watch('users/ada@fleet.example/messages', 'created')")
+    assert seen() is True
 
 
 def test_what_is_watched_and_synced_is_listed(api: Api, sql: psycopg.Connection) -> None:

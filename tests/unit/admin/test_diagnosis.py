@@ -355,6 +355,7 @@ def test_a_mailbox_whose_reports_nobody_sees_is_said() -> None:
     sent = mail(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent"})
     assert "dispatch@fleet.example is not watched" in text(told(sent, reports_watched=False))
     assert "No report says that it came back." in text(told(sent, reports_watched=True))
+    assert "only if dispatch@fleet.example is watched" in text(told(sent, reports_watched=None))
 
 
 def test_a_cancelled_one_says_by_whom_or_why() -> None:
