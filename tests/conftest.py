@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from local.azurite import Azurite
 from local.pgbouncer import PgBouncer, find_program
@@ -25,6 +26,10 @@ from shared.postgres.store import PostgresStore
 from shared.storage.queues import StorageQueues
 from tests.limits import LIFT
 from tests.pooler import open_database, pooler_before, running_stack
+
+# How long an example takes says more about the machine, which other tests keep busy, than about the code.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 _numbers = itertools.count(1)
 _OWN_FOLDER = pytest.StashKey[Path]()

@@ -594,7 +594,7 @@ def test_I10_all_of_a_limit_is_used_in_the_end(bench: Bench) -> None:
 # ------------------------------------------------------------------ I10 as a property
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(
     limit=st.integers(1, 6),
     window=st.sampled_from([0.1, 1.0, 7.0, 60.0]),
@@ -625,7 +625,7 @@ def test_I10_no_window_has_more_starts_than_the_limit(
         assert sum(start <= other < start + length for other in starts) <= limit
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(limit=st.integers(1, 6), window=st.sampled_from([0.1, 1.0, 7.0, 60.0]), shift=st.floats(0, 1))
 def test_who_waits_as_told_gets_a_permit(limit: int, window: float, shift: float) -> None:
     clock = MemoryClock()

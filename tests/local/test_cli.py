@@ -104,6 +104,7 @@ def test_the_whole_suite_runs_unless_something_is_chosen(
     monkeypatch.setattr(cli, "install_tools", lambda: None)
     monkeypatch.setattr(subprocess, "run", record)
     monkeypatch.setattr(cli, "_replace", replace)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert CliRunner().invoke(cli.app, ["test", *arguments]).exit_code == 1
     assert ran == runs
 

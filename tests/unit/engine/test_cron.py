@@ -114,7 +114,7 @@ FIELDS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     minute=FIELDS["minute"],
     hour=FIELDS["hour"],
@@ -164,7 +164,7 @@ def numbers(field: str, size: int) -> set[int]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     expression=st.builds(
         " ".join,
@@ -228,7 +228,7 @@ def test_an_expression_without_a_next_date_is_refused_when_it_is_asked_for_one()
         cron("0 0 */31 * 6#5").next_after(datetime(2026, 1, 1, tzinfo=UTC))  # the first is no fifth Saturday
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.text("0123456789*/-,L#WMONFRIJA?", min_size=1, max_size=6), min_size=5, max_size=5))
 def test_whatever_is_written_is_an_expression_or_refused(fields: list[str]) -> None:
     try:

@@ -80,7 +80,7 @@ def test_years_of_missed_minutes_cost_no_walk_through_them(catch_up: CatchUp, mo
     assert asked < 300
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     expression=st.sampled_from(["* * * * *", "*/7 * * * *", "0 * * * *", "30 2 * * *", "0 9 * * MON", "0 0 29 2 *"]),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),

@@ -97,7 +97,7 @@ def test_encrypted_content_of_another_form_is_a_content_error(content: Any) -> N
 GOOD = encrypted(MESSAGE)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(["data", "dataKey", "dataSignature"]),
     place=st.integers(0, 10_000),
@@ -119,7 +119,7 @@ def test_no_corruption_is_ever_accepted(name: str, place: int, how: str, byte: i
         OURS.decrypt(GOOD | {name: base64.b64encode(bytes(raw)).decode()})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(GOOD)), st.text(max_size=40), st.integers(0, 500))
 def test_text_put_anywhere_into_it_changes_nothing_or_closes_it(name: str, text: str, place: int) -> None:
     content = copy.deepcopy(GOOD)

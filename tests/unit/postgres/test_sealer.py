@@ -49,7 +49,7 @@ def read(row: dict[str, Any], by: Sealer, queue: str = SECRET) -> Any:
     return text if isinstance(text, Unreadable) else json.loads(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PAYLOADS, st.sampled_from([SECRET, OPEN]), st.sampled_from([1, 300, 70_000]))
 def test_what_was_stored_is_read_again(payload: dict[str, Any], queue: str, times: int) -> None:
     payload = {"many": ["words and words"] * (times - 1)} | payload

@@ -69,7 +69,7 @@ def test_any_text_comes_through_unchanged_as_plain_ascii(text: str) -> None:
     assert unpacked(messages)[0]["subject"] == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 50_000), max_size=12))
 def test_no_message_is_too_large_and_neighbours_would_not_have_fitted_together(sizes: list[int]) -> None:
     messages, unfit = pack([item(n, padding="x" * size) for n, size in enumerate(sizes)], AT)
