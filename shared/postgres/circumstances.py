@@ -35,7 +35,7 @@ other as (
 select clock_timestamp() as now, s.paused as is_paused,
        case when r.at is null or r.at < p.at then p.at end as paused_at,
        case when r.at is null or r.at < p.at then p.who end as paused_by,
-       q.blocked_until as queue_blocked_until, k.blocked_until as key_blocked_until,
+       r.at as resumed_at, q.blocked_until as queue_blocked_until, k.blocked_until as key_blocked_until,
        run.started_at, w.key as waits_at, coalesce(at.in_use, 0) as key_in_use,
        l.holder, h.state as holder_state, hd.died_at as holder_since,
        (select count(*) from (select from queue.waiting b where b.key = %(lane)s

@@ -34,6 +34,7 @@ class Circumstances:
     is_paused: bool = False
     paused_at: datetime | None = None
     paused_by: str | None = None
+    resumed_at: datetime | None = None
     queue_blocked_until: datetime | None = None
     key_blocked_until: datetime | None = None
     started_at: datetime | None = None

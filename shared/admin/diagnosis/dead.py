@@ -97,15 +97,18 @@ def _holds_up(job: JobRecord, around: Circumstances) -> list[str]:
         return []
     key = (job.lane or "").split(":", 2)[-1]
     more = "at least " if around.behind >= MOST_COUNTED else ""
+    wait = "waits" if around.behind == 1 else "wait"
     return [
-        f"{more}{count(around.behind, 'job')} of ordering key {key} wait behind it until it is redriven or discarded."
+        f"{more}{count(around.behind, 'job')} of ordering key {key} {wait} behind it until it is redriven or discarded."
     ]
 
 
 def _not_sent(job: JobRecord, around: Circumstances, short: str) -> str:
     if not sends(job):
         return f"Not done: {short}"
-    return f"Not sent: {short}" if effect_of(job, around) is Effect.NONE else f"May have been sent: {short}"
+    if effect_of(job, around) is Effect.NONE:
+        return f"Not sent: {short}"
+    return f"{'Most likely not' if has_just_looked(job) else 'May have been'} sent: {short}"
 
 
 def _last(job: JobRecord) -> Attempt | None:
@@ -219,7 +222,8 @@ def _expired(job: JobRecord, around: Circumstances) -> _Told:
         why = [f"It failed {once(len(failed))}: {tally(job, failed)}. The next try would have been too late."]
     else:
         why = [_not_started(job, around)]
-    again = step("Still wanted: redrive it. It has no deadline then.", Action.REDRIVE, job.id)
+    looks = f" {upper(redrive_is(job))}." if effect_of(job, around) is Effect.POSSIBLE else ""
+    again = step(f"Still wanted: redrive it. It has no deadline then.{looks}", Action.REDRIVE, job.id)
     return _not_sent(job, around, f"its deadline, {until}, came first"), why, [again], ()
 
 

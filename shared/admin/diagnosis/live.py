@@ -137,9 +137,16 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
     why = [f"{asked}: nothing goes to {place(job) or whom} before that time."]
     if not by_key:
         why = [f"{asked}: the whole queue keeps still until then."]
-    steps = [_nothing(f"Nothing: it runs by itself at about {clock(until, around.now)}. Run now cannot help."),
-             step("See what else is closed.", Action.SHOW_LIMITS, job.queue)]  # fmt: skip
-    headline = f"Waits: {peer(job)} asked to wait until {clock(until, around.now)} for {whom} (429)"
+    if job.state is JobState.SCHEDULED:
+        until = max(until, job.run_at)
+    at, look = clock(until, around.now), step("See what else is closed.", Action.SHOW_LIMITS, job.queue)
+    if job.expires_at is not None and job.expires_at <= until:
+        anew = step("Still wanted: tell them another way, or enqueue it anew with a later deadline or none.",
+                    Action.ENQUEUE_ANEW, job.queue)  # fmt: skip
+        headline = f"Will die of its deadline at {clock(job.expires_at, around.now)}: it cannot start before {at} (429)"
+        return _told(job, around, "throttled", headline, why, [anew, look], bad=True)
+    steps = [_nothing(f"Nothing: it runs by itself at about {at}. Run now cannot help."), look]
+    headline = f"Waits: {peer(job)} asked to wait until {at} for {whom} (429)"
     return _told(job, around, "throttled", headline, [*why, _deadline(job, around)], steps)
 
 
@@ -229,10 +236,7 @@ def _waits_in_lane(job: JobRecord, around: Circumstances) -> Diagnosis:
     since = f" since {clock(around.holder_since, around.now)}" if around.holder_since is not None else ""
     why = [f"Jobs of ordering key {key} run in order, and none may pass one that died. {behind} wait in all.",
            "It waits until somebody redrives or discards the dead one."]  # fmt: skip
-    steps = [
-        look.model_copy(update={"text": "Look at the dead job, and redrive or discard it: then this one runs."}),
-        step("Redrive the dead job.", Action.REDRIVE, around.holder),
-    ]
+    steps = [look.model_copy(update={"text": "Look at the dead job, and do what it says: then this one runs."})]
     headline = f"Blocked by dead job {around.holder}{since}"
     return _told(job, around, "blocked", headline, [*why, _deadline(job, around)], steps, bad=True)
 
@@ -241,8 +245,10 @@ def _ready(job: JobRecord, around: Circumstances) -> Diagnosis:
     until = _blocked_until(around)
     if until is not None:
         return _throttled(job, around, until)
-    since = max(job.run_at, job.attempts[-1].finished_at) if job.attempts else job.run_at
-    late = around.now - since > SOON
+    ends = [one.finished_at for one in job.attempts]
+    since = max([job.run_at, *ends, *([around.resumed_at] if around.resumed_at is not None else [])])
+    # One of a lane may have become ready this moment: when, is not kept.
+    late = around.now - since > SOON and job.lane is None
     steps = [_nothing("Nothing: it runs as soon as a worker is free.")]
     if late:
         steps = [step("See whether the queue is at its limit, or has too much work.", Action.SHOW_LIMITS, job.queue),
@@ -278,6 +284,10 @@ def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
     if job.attempts:
         why.append(_failures(job))
     tell = f"the {thing(job)} is being sent now" if sends(job) else "it is being done now"
+    silent = job.lease_until is not None and job.lease_until < around.now
+    if sends(job) and (silent or unknown_since(job) is not None):
+        tell = f"may have been sent; an attempt after that {redrive_is(job).removeprefix('a redrive ')}"
+        why += _maybe_sent(job)
     return Diagnosis(
         label="active", tone="waits", headline=headline, why=why, next=steps, tell=tell, effect=effect_of(job, around)
     )

@@ -14,6 +14,7 @@ import pytest
 from local.q.diagnosis import COMMANDS, what_now
 from shared.admin.diagnosis import Circumstances, diagnose
 from shared.admin.diagnosis.labels import label
+from shared.admin.diagnosis.words import clock
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect
 from shared.engine.job import FOUND_NOTHING, Attempt, ErrorClass, JobRecord, JobState
 
@@ -392,3 +393,50 @@ def test_a_note_of_a_dead_letter_is_not_taken_for_the_message() -> None:
 def test_a_list_says_it_in_the_words_of_the_jobs_page(state: str, facts: dict[str, Any], shown: str) -> None:
     assert label({"state": state, "dead_letter": None, "attempt": 1}, facts) == shown
     assert label({"state": "dead", "dead_letter": "redriven"}, {}) == "dead, redriven"
+
+
+# ------------------------------------------------------------------ what a second trial found
+
+
+def test_a_throttled_job_that_dies_before_its_time_is_not_said_to_go_on_by_itself() -> None:
+    until = NOW + timedelta(minutes=5)
+    late = job(JobState.WAITING, expires_at=NOW + timedelta(minutes=1))
+    found = told(late, waits_at=f"chat:{CHAT}", key_blocked_until=until)
+    assert found.headline.startswith("Will die of its deadline at ") and found.tone == "bad"
+    assert actions(found)[0] is Action.ENQUEUE_ANEW and "by itself" not in text(found) + found.tell
+
+
+def test_a_throttled_job_runs_when_it_is_due_where_that_is_later() -> None:
+    waits = job(JobState.SCHEDULED, run_at=NOW + timedelta(minutes=9))
+    found = told(waits, key_blocked_until=NOW + timedelta(minutes=5))
+    assert clock(waits.run_at, NOW) in found.headline and clock(waits.run_at, NOW) in found.next[0].text
+
+
+def test_what_a_worker_that_died_was_sending_may_have_been_sent() -> None:
+    silent = job(JobState.ACTIVE, leased_by="w", lease_until=NOW - timedelta(seconds=5))
+    assert told(silent).tell.startswith("may have been sent")
+    running = replace(silent, lease_until=NOW + timedelta(seconds=30))
+    assert told(running).tell == "the message is being sent now"
+
+
+def test_a_queue_that_was_just_resumed_is_not_late() -> None:
+    ready = job(JobState.READY)
+    assert told(ready).headline.startswith("Ready since ")
+    assert told(ready, resumed_at=NOW - timedelta(seconds=2)).headline == "Ready: a worker takes it next"
+
+
+def test_a_blocked_job_leads_to_the_dead_one_and_redrives_nothing_by_itself() -> None:
+    blocked = job(JobState.WAITING, lane="teams-outbound:order:truck-7")
+    found = told(blocked, waits_at="teams-outbound:order:truck-7", holder=uuid4(), holder_state=JobState.DEAD, behind=1)
+    assert actions(found) == [Action.SHOW_JOB]
+
+
+def test_whoever_used_its_key_for_another_payload_is_not_told_that_it_was_sent() -> None:
+    again = {"action": "job.again", "at": NOW, "who": "key 1", "before": None,
+             "after": {"correlationId": "trip-2", "created": False, "otherPayload": True}}  # fmt: skip
+    sent = job(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent"}, idempotency_key="late-11")
+    found = told(sent, orders=[again])
+    assert "not what trip-2 asked for" in found.headline and "what trip-2 asked for was not sent" in found.tell
+    assert "late-11" in found.why[0] and actions(found) == [Action.ENQUEUE_ANEW]
+    same = again | {"after": {"correlationId": "trip-2", "created": False, "otherPayload": False}}
+    assert "trip-2" not in text(told(sent, orders=[same]))
