@@ -12,7 +12,7 @@ from shared.admin.models.jobs import BatchCounts, JobDetail, Moments, RelatedJob
 from shared.admin.ports import Row
 from shared.engine.job import ENDED, BatchRecord, JobRecord, JobState
 from shared.handlers.job_requests import describe
-from shared.handlers.registry import INTERNAL
+from shared.handlers.registry import internal_queues
 
 
 def detail(job: JobRecord, around: Circumstances, batch: BatchRecord | None) -> JobDetail:
@@ -21,7 +21,7 @@ def detail(job: JobRecord, around: Circumstances, batch: BatchRecord | None) -> 
         shown
         | {
             "payloadMasked": False,
-            "internal": job.queue in INTERNAL,
+            "internal": job.queue in internal_queues(),
             "deadLetterId": letter["id"] if letter else None,
             "diagnosis": diagnose(job, around),
             "timeline": timeline(job, around),

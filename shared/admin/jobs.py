@@ -31,7 +31,7 @@ from shared.admin.ports import Call, Order, Row
 from shared.engine.job import Enqueued, ErrorClass, JobRecord, JobState
 from shared.handlers.job_requests import enqueue as enqueue_document
 from shared.handlers.job_requests import read_document
-from shared.handlers.registry import INTERNAL
+from shared.handlers.registry import internal_queues
 
 UNKNOWN = "job with this id"
 #: Of a list so many jobs that were there already are compared with what was given now.
@@ -57,7 +57,7 @@ def _page(call: Call, states: Sequence[JobState]) -> JobPage:
         error_class=query.error_class,
         since=query.from_,
         until=query.to,
-        hidden=INTERNAL,
+        hidden=internal_queues(),
         digests=call.admin.digests(search) if search else (),
     )
     rows = call.admin.reads.jobs(jobs, after, query.limit)
@@ -134,7 +134,7 @@ def _state(found: str | None) -> JobState | None:
 
 def _about(call: Call, job: JobRecord) -> list[Row]:
     """The job that an internal one tells of."""
-    letter_id = job.payload.get("deadLetterId") if job.queue in INTERNAL else None
+    letter_id = job.payload.get("deadLetterId") if job.queue in internal_queues() else None
     letter = call.admin.reads.letter(UUID(letter_id)) if isinstance(letter_id, str) else None
     if letter is None or letter["job_id"] is None:
         return []

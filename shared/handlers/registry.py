@@ -65,6 +65,11 @@ def _declare(*specs: QueueSpec) -> Mapping[str, QueueSpec]:
     return MappingProxyType(queues)
 
 
+def internal_queues() -> tuple[str, ...]:
+    """Queues of what the system makes for itself."""
+    return tuple(spec.name for spec in QUEUES.values() if spec.internal)
+
+
 #: Microsoft's limits for one app, and what a job costs of them: docs/how-to/limit-and-order-jobs.md.
 TEAMS = Limits(rate=Rate(50, timedelta(seconds=1)), concurrency=10)
 OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
@@ -163,6 +168,3 @@ QUEUES = _declare(
         internal=True,
     ),
 )
-
-#: Queues of what the system makes for itself.
-INTERNAL = tuple(spec.name for spec in QUEUES.values() if spec.internal)
