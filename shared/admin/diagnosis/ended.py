@@ -89,7 +89,7 @@ def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
     if rest > 0:
         why.append(f"No report says that the other {rest} did not get it: do not send them the whole mail again.")
     steps = [step(text) for text in dict.fromkeys(_remedy(row) for row in around.failures)]
-    steps.append(step("Then enqueue it anew to these recipients only.", Action.ENQUEUE_ANEW, job.queue))
+    steps.append(step(f"Then enqueue it anew to {_corrected(around)} only.", Action.ENQUEUE_ANEW, job.queue))
     short = undelivered(len(whom), everybody)
     tell = f"sent at {at}, but not delivered to {', '.join(whom)}"
     return Diagnosis(
@@ -99,6 +99,13 @@ def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
 
 def _reported(row: Row, around: Circumstances) -> str:
     return f"reported at {clock(datetime.fromisoformat(row['reportedAt']), around.now)}"
+
+
+def _corrected(around: Circumstances) -> str:
+    """To whom it goes anew: an address that does not exist only once it is corrected."""
+    wrong = {str(row["recipient"]) for row in around.failures if str(row["status"]).startswith("5.1.")}
+    whom = sorted({str(row["recipient"]) for row in around.failures})
+    return ", ".join(f"the right address of {one}" if one in wrong else one for one in whom)
 
 
 def recipients(job: JobRecord) -> int:

@@ -17,6 +17,7 @@ from shared.admin.diagnosis.labels import label
 from shared.admin.diagnosis.words import clock
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect
 from shared.engine.job import FOUND_NOTHING, Attempt, ErrorClass, JobRecord, JobState
+from shared.handlers.mail_payload import Mail
 
 NOW = datetime(2026, 11, 25, 14, 0, 0, tzinfo=UTC)
 JOB = UUID("01a21058-069c-7ab2-8759-0bc0b58b4726")
@@ -350,6 +351,36 @@ def test_a_mail_that_came_back_is_no_success() -> None:
     assert "the mailbox is full" in text(found) and "do not send them the whole mail again" in text(found)
     assert "Find the right address" not in text(found)
     assert "Find the right address" in text(told(sent, failures=[failure("ann@x.example", "5.1.1")]))
+
+
+def test_a_mail_that_came_back_is_enqueued_anew_to_those_who_did_not_get_it() -> None:
+    sent = mail(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent"})
+    failures = [
+        failure("ann@x.example", "5.1.10"),
+        failure("ben@x.example", "5.2.2"),
+        failure("in@list.example", "4.4.1"),
+    ]
+    found = told(sent, failures=failures)
+    assert "anew to the right address of ann@x.example, ben@x.example, in@list.example only." in text(found)
+    shown = {"diagnosis": found.model_dump(mode="json", by_alias=True), "payloadMasked": False}
+
+    def order(payload: dict[str, Any], *failed: dict[str, Any]) -> str:
+        lines = what_now(shown | {"payload": payload, "deliveryFailures": list(failed)})
+        return next(line for line in lines if "q enqueue" in line).partition("outlook-outbound ")[2]
+
+    people = {"to": ["Ann@x.example", "eve@x.example"], "cc": [{"address": "ben@x.example"}], "bcc": ["eve@x.example"]}
+    spelled = order({"from": "d@x.example", **people, "subject": "s"}, *failures)
+    assert spelled == (
+        """'to:=["CORRECT-ADDRESS of Ann@x.example", "in@list.example"]' 'cc:=[{"address": "ben@x.example"}]' """
+        "from=d@x.example subject=s"
+    )
+    with pytest.raises(ValueError, match="to"):
+        Mail.model_validate(
+            {"from": "d@x.example", "to": ["CORRECT-ADDRESS of Ann@x.example"], "subject": "s", "body": "b"}
+        )
+    assert order(people | {"body": "b" * 700}, failures[1]) == """'cc:=[{"address": "ben@x.example"}]' …"""
+    reply = {"from": "d@x.example", "body": "b", "original": {"messageId": "1", "action": "replyAll"}}
+    assert '"action": "forward"' in order(reply, failures[1]) and order(reply, failures[1]).startswith("'to:=")
 
 
 def test_a_mailbox_whose_reports_nobody_sees_is_said() -> None:
