@@ -12,7 +12,7 @@ from local.q.attempts import show_attempts, show_timeline
 from local.q.client import Json
 from local.q.diagnosis import show_headline, what_now
 from local.q.output import ago, moment, say, show_fields, show_json, show_table
-from local.q.search import find
+from local.q.search import FOR_PERSON, find, may_be_person
 from local.q.session import AsJson, client_of
 
 _STYLES = {"dead": "red", "active": "cyan", "parked": "red", "blocked": "red", "paused": "yellow"}
@@ -45,7 +45,11 @@ def show(context: typer.Context, which: Which, json: AsJson = False) -> None:
 def _show_choice(text: str, page: Json) -> None:
     """Several fit: newest first, and how to go on."""
     more = " and more" if page["next"] else ""
-    say(f"{len(page['items'])} jobs{more} fit {text!r}, newest first:\n")
+    number = len(page["items"])
+    say(f"{number} jobs{more} fit {text!r}, newest first:" if number != 1 else f"1 job fits {text!r}:")
+    if may_be_person(text):
+        say(FOR_PERSON.format(text.strip()), "yellow")
+    say()
     show_page(page | {"next": None}, with_queue=True)
     say(f"\nOne of them: ./dev q show {page['items'][0]['id']}")
     if page["next"]:

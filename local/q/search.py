@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from uuid import UUID
 
 from local.q.client import Client, Json
@@ -18,10 +20,14 @@ NOT_KEPT = (
     "not found by its recipients: see ./dev q list QUEUE."
 )
 
+#: As an address: no internet message id (`<a@b>`), no chat (`19:a@thread.v2`).
+_ADDRESS = re.compile(r"[^\s<>:@]+@[^\s<>:@]+")
+FOR_PERSON = "Messages to {} that have not ended are not found by their recipient: for those see ./dev q list QUEUE."
+
 
 def find(client: Client, text: str) -> Json:
     """A job whole (it has `payload`); the dead letter of a message that is no job (`body`); or a page of jobs (`items`)
-    where several fit. Raises CommandError when none does."""
+    where several fit, or where a person may have more messages. Raises CommandError when none does."""
     text = text.strip()
     by_id = _by_id(client, text) if _is_id(text) else None
     if by_id is not None:
@@ -31,8 +37,25 @@ def find(client: Client, text: str) -> Json:
         raise CommandError(Exit.NOT_FOUND, f"no job fits {text!r}.", hint=f"{WHAT}\n{NOT_KEPT}")
     if page["next"] is None and is_one_message(page["items"]):
         found: Json = client.call("showJob", id=page["items"][0]["id"])
-        return found
+        if not may_be_person(text) or _names(found, text):
+            return found
     return page
+
+
+def may_be_person(text: str) -> bool:
+    """Whether it looks like an address or a user id: of a recipient's messages only those that ended are found."""
+    return _ADDRESS.fullmatch(text.strip()) is not None or _is_id(text.strip())
+
+
+def _names(job: Json, text: str) -> bool:
+    """Whether the text is what the job itself is called by, and not one of its people. The dashboard (views/jobs.js)
+    decides alike."""
+    text = text.lower()
+    names = [job[name] for name in ("id", "deadLetterId", "correlationId", "idempotencyKey")]
+    again = json.dumps([one["text"] for one in job["timeline"] if one["event"] == "job.again"])
+    calls = json.dumps(job["attempts"]) if _is_id(text) else ""
+    known = text in [name.lower() for name in names if name] or (job["limitKey"] or "").lower().endswith(f":{text}")
+    return known or text in f"{again}{calls}".lower()
 
 
 def is_one_message(jobs: list[Json]) -> bool:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
+from playwright.sync_api import Route, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
-from playwright.sync_api import expect
 
 from tests.dashboard.axe import serious
 from tests.dashboard.conftest import WIDE, Tab, shoot
@@ -174,6 +174,25 @@ def test_the_only_hit_of_a_search_opens_at_once_and_back_leads_to_where_it_was(t
     expect(main).not_to_contain_text("ann@fleet.example")
     page.get_by_role("button", name="Reveal the payload").click()
     expect(page.get_by_label("Payload", exact=True)).to_contain_text("ann@fleet.example")
+
+
+def test_the_only_hit_by_a_recipient_is_listed_since_newer_messages_may_be_under_way(tab: Tab) -> None:
+    page = tab.open()
+    page.route("**/api/queue/jobs?*", _one_hit)
+    page.get_by_role("searchbox").first.fill("ann@fleet.example")
+    page.keyboard.press("Enter")
+    main = page.locator("main")
+    expect(main).to_contain_text("Messages to ann@fleet.example that have not ended are not found")
+    expect(page.get_by_role("row")).to_have_count(1 + 1)
+    expect(page.locator("h1")).to_have_text("Jobs")
+    page.unroute("**/api/queue/jobs?*")
+    page.get_by_role("searchbox").first.fill(REQUEST_ID)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"#/jobs/{tab.site.seeded.dead_mail}$"))
+
+
+def _one_hit(route: Route) -> None:
+    route.continue_(url=re.sub("search=[^&]+", "search=invoice-2024-17", route.request.url))
 
 
 def test_jobs_of_all_queues_are_found_by_chat_error_and_time(tab: Tab) -> None:

@@ -23,6 +23,7 @@ from local.q.client import OPERATIONS, refusal, unreachable
 from local.q.enqueue import read_option, read_payload
 from local.q.errors import CommandError, Exit
 from local.q.findings import Finding, Level, by_weight, problem
+from local.q.jobs import show
 from local.q.permissions import NEEDS, judge
 from local.q.search import find
 from local.q.tail import Followed
@@ -264,6 +265,30 @@ def test_cli_show_takes_what_a_caller_has_and_answers_with_one_message() -> None
     with pytest.raises(CommandError) as caught:
         find(_Found(), "trip-9")  # type: ignore[arg-type]
     assert caught.value.code is Exit.NOT_FOUND and "recipient" in caught.value.lines()[1]
+
+
+def test_cli_show_opens_no_message_of_a_person_who_may_have_more_under_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user, request = str(UUID(int=8)), str(UUID(int=9))
+    job: dict[str, Any] = dict.fromkeys(
+        ("redriveOf", "deadLetterId", "correlationId", "idempotencyKey", "limitKey", "errorClass")
+    )
+    job |= {"id": str(UUID(int=1)), "timeline": [], "attempts": [{"details": {"request_id": request}}]}
+    job |= {"queue": "outlook-outbound", "label": "completed", "attempt": 1, "at": "2026-11-25T14:00:00Z"}
+    for text in ("Pat@customer.example", user):
+        assert "items" in find(_Found(job), text), text  # type: ignore[arg-type]
+        monkeypatch.setattr("local.q.jobs.client_of", lambda _: _Found(job))
+        show(None, text)  # type: ignore[arg-type]
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"1 job fits '{text}': Messages to {text} that have not ended are not found" in said
+    again = {"event": "job.again", "text": "correlationId: Pat@customer.example"}
+    for text, own in (
+        (request, {}), ("<a@customer.example>", {}), ("19:a@thread.v2", {}), (user, {"correlationId": user}),
+        ("pat@customer.example", {"limitKey": "mailbox:pat@customer.example"}),
+        ("pat@customer.example", {"timeline": [again]}),
+    ):  # fmt: skip
+        assert "payload" in find(_Found(job | own), text), (text, own)  # type: ignore[arg-type]
 
 
 def test_cli_doctor_names_each_group_of_dead_letters_once_and_what_matters_most_first() -> None:

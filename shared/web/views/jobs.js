@@ -50,18 +50,40 @@ function Found({ filter, page }) {
     { title: "Priority", number: true, cell: (job) => job.priority },
   ];
   return html`<div><${Failure} error=${pages.error} again=${pages.again} />
+    ${pages.items?.length && mayBePerson(search) ? html`<p class="note">Messages to ${search.trim()} that have not ended are not found by their recipient: choose their queue and state for those.</p>` : null}
     ${pages.items === null ? (pages.error ? null : html`<p class="loading" role="status">Loading …</p>`)
       : html`<${Table} caption=${queue ? `Jobs of ${queue}, newest first` : "Jobs of all queues, newest first"} columns=${columns} rows=${pages.items} empty=${html`<${Nothing} search=${search} />`} />`}
     <${More} pages=${pages} /></div>`;
 }
 
-/** A search that finds one message, with its redrives, shows it at once: the newest of them, which tells of the others. */
+const ADDRESS = /^[^\s<>:@]+@[^\s<>:@]+$/;
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** An address or a user id, by its looks: of a recipient's messages only those that have ended are found. */
+const mayBePerson = (search) => ADDRESS.test(search.trim()) || ID.test(search.trim());
+
+/** Whether the text is what the job itself is called by, and not one of its people. ./dev q (local/q/search.py) decides alike. */
+function names(job, search) {
+  const text = search.trim().toLowerCase();
+  const own = [job.id, job.deadLetterId, job.correlationId, job.idempotencyKey].some((name) => name?.toLowerCase() === text);
+  const again = JSON.stringify(job.timeline.filter((one) => one.event === "job.again").map((one) => one.text));
+  const calls = ID.test(text) ? JSON.stringify(job.attempts) : "";
+  return own || (job.limitKey ?? "").toLowerCase().endsWith(`:${text}`) || `${again}${calls}`.toLowerCase().includes(text);
+}
+
+/** A search that finds one message, with its redrives, shows it at once: the newest of them, which tells of the others.
+ * Not what was found by a person, who may have newer ones under way. */
 function useOnlyHit(pages, search, isPlain) {
   const looked = useRef(null);
   useEffect(() => {
     if (pages.items === null || looked.current === search) return;
     looked.current = search;
     const messages = new Set(pages.items.map((job) => job.redriveOf ?? job.id));
-    if (search && isPlain && messages.size === 1 && pages.more === null) location.replace(link("jobs", pages.items[0].id));
+    if (!search || !isPlain || messages.size !== 1 || pages.more !== null) return;
+    const [{ id }] = pages.items;
+    const open = () => looked.current === search && location.replace(link("jobs", id));
+    if (!mayBePerson(search)) open();
+    else get(`jobs/${segment(id)}`).then((job) => names(job, search) && open(), () => {});
   }, [pages.items, search]);
+  useEffect(() => () => { looked.current = null; }, []);
 }
