@@ -10,6 +10,7 @@ from local.q.client import Client, Json
 from local.q.errors import Exit, usage
 from local.q.jobs import show_end
 from local.q.output import ago, say, show_json, show_table
+from local.q.search import letter_id
 from local.q.session import AsJson, Cursor, From, Limit, To, client_of, confirm, confirm_count
 from local.q.times import HOW, read_time
 
@@ -26,7 +27,7 @@ OfPattern = Annotated[
 Reviewed = Annotated[
     bool | None, typer.Option("--reviewed/--unreviewed", help="Only those that somebody has, or has not, reviewed.")
 ]
-One = Annotated[str | None, typer.Argument(help="One: its id or its job's. Several: the options below.")]
+One = Annotated[str | None, typer.Argument(help="One: what show takes. Several: the options below.")]
 DiedAfter = Annotated[str | None, typer.Option(metavar="TIME", help=HOW)]
 DiedBefore = Annotated[str | None, typer.Option(metavar="TIME")]
 Most = Annotated[int, typer.Option(min=1, max=MOST_ORDERED, help="So many at most, oldest first.")]
@@ -123,7 +124,7 @@ def redrive(
     chosen = _filter(queue, error_class, pattern, reviewed) | _times(died_after, died_before)
     fitting = _fitting(letter, chosen)
     if letter is not None:
-        order: Json = {"ids": [client.call("showDeadLetter", id=letter)["id"]]}
+        order: Json = {"ids": [client.call("showDeadLetter", id=letter_id(client, letter))["id"]]}
     else:
         confirm(f"Run up to {limit} dead jobs again ({_spelled(fitting)})?", yes)
         order = {"filter": fitting, "limit": limit}
@@ -179,10 +180,10 @@ def discard(
     times = _times(died_after, died_before)
     fitting = _fitting(letter, _filter(queue, error_class, pattern, reviewed) | times | {"foreign": foreign})
     if letter is not None:
-        found = client.call("showDeadLetter", id=letter)
+        found = client.call("showDeadLetter", id=letter_id(client, letter))
         confirm(f"Give up {found['queue']} {found['errorClass']}: {found['errorMessage'][:100]}?", yes)
         if note is None:
-            done = client.call("discardDeadLetter", id=letter)
+            done = client.call("discardDeadLetter", id=found["id"])
             show_json(done) if json else say(f"{done['id']} is given up.")
             return
         order: Json = {"ids": [found["id"]]}

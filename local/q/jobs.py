@@ -12,11 +12,10 @@ from local.q.attempts import show_attempts, show_timeline
 from local.q.client import Json
 from local.q.diagnosis import show_headline, what_now
 from local.q.output import ago, moment, say, show_fields, show_json, show_table
-from local.q.search import FOR_PERSON, find, may_be_person
+from local.q.search import FOR_PERSON, find, job_id, may_be_person
 from local.q.session import AsJson, client_of
 
 _STYLES = {"dead": "red", "active": "cyan", "parked": "red", "blocked": "red", "paused": "yellow"}
-Job = Annotated[str, typer.Argument(help="A job's id.")]
 Which = Annotated[
     str,
     typer.Argument(
@@ -56,18 +55,41 @@ def _show_choice(text: str, page: Json) -> None:
         say(f"All of them: ./dev q list --search {shlex.quote(text)}")
 
 
-def cancel(context: typer.Context, job: Job, json: AsJson = False) -> None:
+def cancel(context: typer.Context, which: Which, json: AsJson = False) -> None:
     """Cancel a job, or ask a running one to stop."""
-    done = client_of(context).call("cancelJob", id=job)
+    client = client_of(context)
+    done = client.call("cancelJob", id=job_id(client, which))
     stops = "It runs, and is asked to stop at its next checkpoint."
     show_json(done) if json else say("Cancelled." if done["outcome"] == "cancelled" else stops)
 
 
-def retry(context: typer.Context, job: Job, json: AsJson = False) -> None:
+def retry(context: typer.Context, which: Which, json: AsJson = False) -> None:
     """Run a scheduled job now, or a dead one again."""
-    done = client_of(context).call("retryJob", id=job)
-    again = f"It runs again as {done['id']}."
-    show_json(done) if json else say(again if done["created"] else "It runs now.")
+    client = client_of(context)
+    before = client.call("showJob", id=job_id(client, which))
+    done = client.call("retryJob", id=before["id"])
+    if json:
+        show_json(done)
+    elif done["created"]:
+        say(f"It runs again as {done['id']}.")
+    else:
+        say(_what_came(before, client.call("showJob", id=before["id"])))
+
+
+def _what_came(before: Json, after: Json) -> str:
+    """What the order to run it now led to: a job may be held back by more than its time."""
+    if after["state"] in ("scheduled", "waiting") or (
+        after["state"] == "ready" and after["diagnosis"]["label"] != "ready"
+    ):
+        return f"It does not run yet. {_said(after)}"
+    if before["diagnosis"]["label"] == "parked":
+        return f"It is tried now, and parks again unless there is a token by then. It was: {_said(before)}"
+    return "It runs now."
+
+
+def _said(job: Json) -> str:
+    told = job["diagnosis"]
+    return " ".join([f"{told['headline'].rstrip('.')}.", *told["why"]])
 
 
 def show_page(page: Json, *, with_queue: bool = False) -> None:

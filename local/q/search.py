@@ -42,6 +42,42 @@ def find(client: Client, text: str) -> Json:
     return page
 
 
+def find_one(client: Client, text: str) -> Json:
+    """The one job, or the dead letter of a message that is no job, that the text finds. Raises CommandError, with what
+    there is to choose from, when it may be several: of an order somebody must know what it is about."""
+    found = find(client, text)
+    if "items" not in found:
+        return found
+    rows = [f"{one['id']}  {one['queue']}  {one['label']}" for one in found["items"]]
+    more = ["and more"] if found["next"] else []
+    why = f"Messages to {text.strip()} that have not ended are not among them. " if may_be_person(text) else ""
+    hint = "\n".join([*rows, *more, f"{why}Name one by its id."])
+    raise CommandError(Exit.REFUSED, f"{text!r} does not say which job: these fit, newest first.", hint=hint)
+
+
+def job_id(client: Client, text: str) -> str:
+    """The id of the one job that the text finds. Raises CommandError as `find_one`."""
+    found = find_one(client, text)
+    if "payload" not in found:
+        raise CommandError(Exit.REFUSED, f"{text!r} is a message that is no job: it can only be discarded.")
+    return str(found["id"])
+
+
+def letter_id(client: Client, text: str) -> str:
+    """The id of the one dead letter, or of the one of the job, that the text finds. Raises CommandError as
+    `find_one`, and where the job has none."""
+    if _is_id(text.strip()):
+        try:
+            return str(client.call("showDeadLetter", id=text.strip())["id"])
+        except CommandError as error:
+            if error.code is not Exit.NOT_FOUND:
+                raise
+    found = find_one(client, text)
+    if "payload" in found and found["deadLetterId"] is None:
+        raise CommandError(Exit.NOT_FOUND, f"job {found['id']} is {found['state']}: it has no dead letter.")
+    return str(found["deadLetterId"] if "payload" in found else found["id"])
+
+
 def may_be_person(text: str) -> bool:
     """Whether it looks like an address or a user id: of a recipient's messages only those that ended are found."""
     return _ADDRESS.fullmatch(text.strip()) is not None or _is_id(text.strip())

@@ -23,9 +23,9 @@ from local.q.client import OPERATIONS, refusal, unreachable
 from local.q.enqueue import read_option, read_payload
 from local.q.errors import CommandError, Exit
 from local.q.findings import Finding, Level, by_weight, problem
-from local.q.jobs import show
+from local.q.jobs import retry, show
 from local.q.permissions import NEEDS, judge
-from local.q.search import find
+from local.q.search import find, job_id, letter_id
 from local.q.tail import Followed
 from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
 from local.q.times import read_time
@@ -289,6 +289,47 @@ def test_cli_show_opens_no_message_of_a_person_who_may_have_more_under_way(
         ("pat@customer.example", {"timeline": [again]}),
     ):  # fmt: skip
         assert "payload" in find(_Found(job | own), text), (text, own)  # type: ignore[arg-type]
+
+
+def test_cli_orders_take_what_show_takes_where_it_is_one_job() -> None:
+    one = {"id": str(UUID(int=1)), "redriveOf": None, "state": "dead", "deadLetterId": str(UUID(int=5))}
+    other = {"id": str(UUID(int=2)), "redriveOf": None, "state": "completed", "deadLetterId": None}
+    several = _Found(*(job | {"queue": "teams-outbound", "label": job["state"]} for job in (one, other)))
+    assert job_id(_Found(one), "trip-1") == one["id"]  # type: ignore[arg-type]
+    assert letter_id(_Found(one), "trip-1") == one["deadLetterId"]  # type: ignore[arg-type]
+    with pytest.raises(CommandError, match="is completed: it has no dead letter"):
+        letter_id(_Found(other), "trip-1")  # type: ignore[arg-type]
+    for which in (job_id, letter_id):
+        with pytest.raises(CommandError, match="does not say which") as caught:
+            which(several, "trip-1")  # type: ignore[arg-type]
+        assert caught.value.code is Exit.REFUSED and one["id"] in caught.value.lines()[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "after", "said"),
+    [
+        ("scheduled", "ready", "ready", "It runs now."),
+        ("scheduled", "scheduled", "scheduled", "It does not run yet. Head scheduled. Why."),
+        ("scheduled", "ready", "paused", "It does not run yet. Head paused. Why."),
+        ("parked", "ready", "ready", "It is tried now, and parks again unless there is a token by then. It was: Head"),
+    ],
+)
+def test_cli_retry_says_what_really_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: str, state: str, after: str, said: str
+) -> None:
+    shown = [
+        {"id": str(UUID(int=1)), "payload": {}, "state": of, "diagnosis": {"label": label, "headline": f"Head {label}",
+                                                                         "why": ["Why."]}}
+        for of, label in (("scheduled", before), ("scheduled", before), (state, after))
+    ]  # fmt: skip
+
+    class Api:
+        def call(self, operation: str, id: str) -> Any:
+            return {"id": id, "created": False} if operation == "retryJob" else shown.pop(0)
+
+    monkeypatch.setattr("local.q.jobs.client_of", lambda _: Api())
+    retry(None, str(UUID(int=1)))  # type: ignore[arg-type]
+    assert " ".join(capsys.readouterr().out.split()).startswith(said)
 
 
 def test_cli_doctor_names_each_group_of_dead_letters_once_and_what_matters_most_first() -> None:
