@@ -33,6 +33,7 @@ def processes_of(run: str) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("scenario", "least_lines"), [("engine", 45), ("graph", 35)])
 def test_the_demo_is_green_and_leaves_nothing_running(
     scenario: str, least_lines: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
