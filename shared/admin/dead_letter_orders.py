@@ -12,7 +12,7 @@ from shared.admin.dead_letters import check_open, give_up, locked, note, target
 from shared.admin.errors import RefusalError
 from shared.admin.jobs import redrive as redrive_job
 from shared.admin.models.dead_letters import Discarded, Redriven, RedrivenLetter, Reviewed, SkippedLetter
-from shared.admin.ports import Call, Order
+from shared.admin.ports import Call, Order, Row
 from shared.engine.errors import ControlError, EnqueueError
 
 T = TypeVar("T")
@@ -31,32 +31,26 @@ def redrive(call: Call) -> Redriven:
 
 
 def discard(call: Call) -> Discarded:
-    """Each with the note, in one transaction."""
-
-    def order(letter_id: UUID, order: Order) -> UUID:
-        letter = locked(order, letter_id)
-        give_up(order, letter, call.who.name, call.body.note)
-        return UUID(str(letter["id"]))
-
-    done, skipped, more = _each(call, {}, order)
+    done, skipped, more = _with_note(call, {}, give_up)
     return Discarded(discarded=done, skipped=skipped, more=more)
 
 
 def review(call: Call) -> Reviewed:
     """By a filter those that nobody has reviewed, so that the same order goes on where the one before ended."""
-
-    def order(letter_id: UUID, order: Order) -> UUID:
-        letter = locked(order, letter_id)
-        note(order, letter, call.who.name, call.body.note)
-        return UUID(str(letter["id"]))
-
-    done, skipped, more = _each(call, {"reviewed": False}, order)
+    done, skipped, more = _with_note(call, {"reviewed": False}, note)
     return Reviewed(reviewed=done, skipped=skipped, more=more)
 
 
-def _each(
-    call: Call, only: dict[str, Any], order: Callable[[UUID, Order], UUID]
+def _with_note(
+    call: Call, only: dict[str, Any], act: Callable[[Order, Row, str, str], None]
 ) -> tuple[list[UUID], list[SkippedLetter], bool]:
+    """Each with the order's note, in one transaction."""
+
+    def order(letter_id: UUID, order: Order) -> UUID:
+        letter = locked(order, letter_id)
+        act(order, letter, call.who.name, call.body.note)
+        return UUID(str(letter["id"]))
+
     ids, more = _chosen(call, only)
     done: list[UUID] = []
     skipped: list[SkippedLetter] = []

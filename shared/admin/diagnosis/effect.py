@@ -33,18 +33,18 @@ def has_just_looked(job: JobRecord) -> bool:
     return bool(job.attempts) and bool(job.attempts[-1].details.get(FOUND_NOTHING))
 
 
-def redrive_is(job: JobRecord) -> str:
-    """What a redrive does so that nothing is sent twice, for the end of a sentence."""
+def redrive_is(job: JobRecord, who: str = "a redrive") -> str:
+    """What a redrive, or the next attempt, does so that nothing is sent twice, for the end of a sentence."""
     if job.queue == "outlook-outbound":
-        return "a redrive looks into the mailbox first and sends only what is not there"
+        return f"{who} looks into the mailbox first and sends only what is not there"
     if job.queue == "notifications":
-        return "a redrive sends it with the same id again, so that a receiver can tell a repeat"
+        return f"{who} sends it with the same id again, so that a receiver can tell a repeat"
     match sender(job):
         case "workflow":
-            return "nobody can ask a workflow, and a redrive sends it again: look into the chat first"
+            return f"nobody can ask a workflow, and {who} sends it again: look into the chat first"
         case "activity":
-            return "a redrive takes the place of what was sent"
-    return "a redrive looks into the chat first and sends only what is not there"
+            return f"{who} takes the place of what was sent"
+    return f"{who} looks into the chat first and sends only what is not there"
 
 
 def sender(job: JobRecord) -> str | None:

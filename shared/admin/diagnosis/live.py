@@ -50,7 +50,7 @@ def _told(
     effect = effect_of(job, around)
     tell = "not sent yet" if sends(job) else "not done yet"
     if effect is Effect.POSSIBLE:
-        tell = f"may have been sent; the next attempt {redrive_is(job).removeprefix('a redrive ')}"
+        tell = f"may have been sent; {redrive_is(job, 'the next attempt')}"
     elif not bad:
         tell += "; it goes on by itself"
     return Diagnosis(
@@ -170,11 +170,7 @@ def _scheduled(job: JobRecord, around: Circumstances) -> Diagnosis:
 
 
 def _maybe_sent(job: JobRecord) -> list[str]:
-    return (
-        [f"It may have been sent: the next attempt {redrive_is(job).removeprefix('a redrive ')}."]
-        if unknown_since(job)
-        else []
-    )
+    return [f"It may have been sent: {redrive_is(job, 'the next attempt')}."] if unknown_since(job) else []
 
 
 def _waiting(job: JobRecord, around: Circumstances) -> Diagnosis:
@@ -273,7 +269,8 @@ def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
             steps[:1],
             [*why, f"It was asked to stop at {clock(job.stop_requested_at, around.now)}, and stops at its next step."],
         )
-    if job.lease_until is not None and job.lease_until < around.now:
+    silent = job.lease_until is not None and job.lease_until < around.now
+    if job.lease_until is not None and silent:
         headline = f"Its worker has given no sign of life since {clock(job.lease_until, around.now)}"
         why = [f"Worker {job.leased_by} had it. The rescue timer takes it back within {RESCUE.seconds} s."]
         late = around.now - job.lease_until > 3 * RESCUE
@@ -284,9 +281,8 @@ def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
     if job.attempts:
         why.append(_failures(job))
     tell = f"the {thing(job)} is being sent now" if sends(job) else "it is being done now"
-    silent = job.lease_until is not None and job.lease_until < around.now
     if sends(job) and (silent or unknown_since(job) is not None):
-        tell = f"may have been sent; an attempt after that {redrive_is(job).removeprefix('a redrive ')}"
+        tell = f"may have been sent; {redrive_is(job, 'an attempt after that')}"
         why += _maybe_sent(job)
     return Diagnosis(
         label="active", tone="waits", headline=headline, why=why, next=steps, tell=tell, effect=effect_of(job, around)

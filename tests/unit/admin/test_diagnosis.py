@@ -471,3 +471,9 @@ def test_whoever_used_its_key_for_another_payload_is_not_told_that_it_was_sent()
     assert "late-11" in found.why[0] and actions(found) == [Action.ENQUEUE_ANEW]
     same = again | {"after": {"correlationId": "trip-2", "created": False, "otherPayload": False}}
     assert "trip-2" not in text(told(sent, orders=[same]))
+
+
+def test_of_a_workflow_a_whole_sentence_is_told_while_it_tries_again() -> None:
+    lost = attempt(1, ErrorClass.UNCERTAIN, sender="workflow")
+    found = told(job(JobState.SCHEDULED, lost, run_at=NOW + timedelta(minutes=1)))
+    assert found.tell.startswith("may have been sent; nobody can ask a workflow, and the next attempt sends it again")
