@@ -27,6 +27,7 @@ from shared.postgres.pool import Database
 from shared.postgres.store import PostgresStore
 from shared.storage.queues import StorageQueues
 from tests.limits import LIFT
+from tests.memory import in_memory
 from tests.pooler import open_database, pooler_before, running_stack
 
 # How long an example takes says more about the machine, which other tests keep busy, than about the code.
@@ -87,15 +88,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL server that forgets on a crash (fast); crash tests start their own."""
-    server = PostgresServer(tmp_path_factory.mktemp("pg") / "data", settings=FAST | {"max_connections": "200"})
-    server.start()
-    with psycopg.connect(server.dsn, autocommit=True) as conn:
-        conn.execute("create database template_fleet")
-    migrate(server.url("template_fleet"))
-    with psycopg.connect(server.url("template_fleet"), autocommit=True) as conn:
-        conn.execute(LIFT)
-    yield server
-    server.stop("immediate")
+    own = tmp_path_factory.mktemp("pg")
+    with in_memory(otherwise=own) as folder:
+        server = PostgresServer(folder / "data", settings=FAST | {"max_connections": "200"}, log=own / "data.log")
+        server.start()
+        with psycopg.connect(server.dsn, autocommit=True) as conn:
+            conn.execute("create database template_fleet")
+        migrate(server.url("template_fleet"))
+        with psycopg.connect(server.url("template_fleet"), autocommit=True) as conn:
+            conn.execute(LIFT)
+        yield server
+        server.stop("immediate")
 
 
 @pytest.fixture(scope="session")
