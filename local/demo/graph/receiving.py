@@ -14,6 +14,10 @@ select coalesce(string_agg(e.kind, ', ' order by e.position), '')
   from queue.outgoing_events e join queue.communication_logs m on m.id = e.communication_id
  where m.thread_id = %s
 """
+SYNCED = """
+select count(*) from queue.notification_gaps g join queue.job_tracking j on j.id = g.job_id
+ where g.resource = ltrim(%s, '/') and j.state = 'completed'
+"""
 
 
 def play(world: World, report: Report) -> None:
@@ -28,6 +32,8 @@ def play(world: World, report: Report) -> None:
         1,
         lambda: sum(one["includeResourceData"] and chat in one["resource"] for one in graph.subscriptions()),
     )
+    # Later it would find what the dropped batch told of, and rightly store it.
+    report.wait(STEP, "syncs of the chat for the time before them, ended", 1, lambda: world.count(SYNCED, resource))
     graph.set_automatic_delivery(True)
     message = graph.arrive_chat_message(samples.DRIVER_ID, "Brake warning on truck 12", chat=chat)
     report.wait(STEP, "decrypted and stored", "Brake warning on truck 12", lambda: text_of(world, TEXTS, chat))
