@@ -150,9 +150,10 @@ class System(World):
         wait_for(lambda: self.sql(covered)[0][0], 2)
 
     def settle_down(self) -> None:
-        """As before the test: no faults, no changed settings, every job ended."""
+        """As before the test: no faults, no changed settings or limits, every job ended."""
         self.graph.clear_faults()
         self.graph.set_automatic_delivery(True)
+        self.sql(LIFT)
         self.sql(
             "update queue.queue_settings set paused = false, lease_seconds = 45, wake_size = 16, claim_batch = 1"
             " where (paused, lease_seconds, wake_size, claim_batch) <> (false, 45, 16, 1)"
