@@ -40,5 +40,11 @@ export function moment(instant, utc = false) {
   return `${of.year}-${of.month}-${of.day} ${of.hour}:${of.minute}:${of.second}`;
 }
 
+/** A text of the server's with its instants (2026-11-25 14:12:56 UTC) in the page's zone. */
+export function inZone(text, utc) {
+  if (utc) return text;
+  return text.replace(/(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC/g, (_, day, time) => `${moment(`${day}T${time}Z`)} ${localZone}`);
+}
+
 export const short = (id) => `${id.slice(0, 8)}…${id.slice(-4)}`;
 export const json = (value) => JSON.stringify(value, null, 2);

@@ -30,9 +30,7 @@ def _with_others(found: Diagnosis, job: JobRecord, around: Circumstances) -> Dia
     others = [row for row in around.orders if row["action"] == "job.again" and (row["after"] or {}).get("otherPayload")]
     if not others:
         return found
-    whose = [
-        (row["after"].get("correlationId") or "another caller", clock(row["at"], around.now)) for row in others[:3]
-    ]
+    whose = [(row["after"].get("correlationId") or "another caller", clock(row["at"])) for row in others[:3]]
     names = ", ".join(f"{name} (at {at})" for name, at in whose)
     key = job.idempotency_key or "the same key"
     told = f"Not sent: what {names} asked for. The key {key} was this job's already, and the payload was another."

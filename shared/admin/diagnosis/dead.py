@@ -66,7 +66,7 @@ def _redriven(job: JobRecord, around: Circumstances) -> Diagnosis:
     chain = [row for row in around.related if row["relation"] == "redrivenAs"]
     row = chain[-1] if chain else {"id": letter["redriven_job_id"], "state": None}
     state = JobState(row["state"]) if row["state"] else None
-    at, by = clock(letter["redriven_at"], around.now), letter["redriven_by"]
+    at, by = clock(letter["redriven_at"]), letter["redriven_by"]
     words = state.value if state is not None else "no longer kept"
     effect = Effect.DONE if state is JobState.COMPLETED else effect_of(job, around)
     tell = (
@@ -84,7 +84,7 @@ def _redriven(job: JobRecord, around: Circumstances) -> Diagnosis:
 
 def _discarded(job: JobRecord, around: Circumstances) -> Diagnosis:
     letter, effect = around.letter or {}, effect_of(job, around)
-    at = clock(letter["discarded_at"], around.now)
+    at = clock(letter["discarded_at"])
     reason = _BY_CLASS[job.error_class or ErrorClass.UNKNOWN](job, around)[0]
     return Diagnosis(label="dead, discarded", tone="plain", headline=f"Given up at {at} by {letter['discarded_by']}",
                      why=[f"It died. {reason}.", *why_unknown(job, around)],
@@ -150,7 +150,7 @@ def _rate_limit(job: JobRecord, around: Circumstances) -> _Told:
     times = f"{once(len(job.attempts))} within {span(lasted(job))}"
     why = [f"{upper(peer(job))} asked to slow down (429) {times}, longer than the retries last."]
     if until is not None and until > around.now:
-        why.append(f"It takes nothing before {clock(until, around.now)}: a redrive waits until then by itself.")
+        why.append(f"It takes nothing before {clock(until)}: a redrive waits until then by itself.")
     steps = [step("Redrive it; where many died so, slowly: with a rate.", Action.REDRIVE, job.id),
              step("If it comes again: lower the queue's limits.", Action.SHOW_LIMITS, job.queue)]  # fmt: skip
     return _not_sent(job, around, f"{peer(job)} was too busy"), why, steps, ()
@@ -188,7 +188,7 @@ def _worker_lost(job: JobRecord, around: Circumstances) -> _Told:
     if not lost:
         why = [job.error_message or "The host gave its message up before it could start."]
         return _not_sent(job, around, "it never ran"), why, [_logs(job)], ()
-    times = ", ".join(clock(one.finished_at, around.now) for one in lost[-3:])
+    times = ", ".join(clock(one.finished_at) for one in lost[-3:])
     share = f"{len(lost)} of {count(len(job.attempts), 'attempt')}"
     why = [f"{share} ended because the worker died or stood still, last at {times}."]
     others = tally(job, [one for one in job.attempts if one.error_class is not ErrorClass.WORKER_LOST])
@@ -216,7 +216,7 @@ def _unknown(job: JobRecord, around: Circumstances) -> _Told:
 
 
 def _expired(job: JobRecord, around: Circumstances) -> _Told:
-    until = clock(job.expires_at, around.now) if job.expires_at is not None else "its deadline"
+    until = clock(job.expires_at) if job.expires_at is not None else "its deadline"
     failed = [one for one in job.attempts if one.error_class is not None]
     if failed:
         why = [f"It failed {once(len(failed))}: {tally(job, failed)}. The next try would have been too late."]
@@ -231,11 +231,7 @@ def _not_started(job: JobRecord, around: Circumstances) -> str:
     held = (job.result or {}).get("heldBack") or {}
     by = held.get("by")
     if by == "pause":
-        who = (
-            f" by {around.paused_by} at {clock(around.paused_at, around.now)}"
-            if around.paused_at and around.paused_by
-            else ""
-        )
+        who = f" by {around.paused_by} at {clock(around.paused_at)}" if around.paused_at and around.paused_by else ""
         return f"It did not start: the queue {job.queue} was paused{who}."
     if by == "key":
         return f"It did not start: it waited for {_key_in_words(job, held)}."

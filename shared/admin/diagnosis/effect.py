@@ -71,7 +71,7 @@ def why_unknown(job: JobRecord, around: Circumstances) -> list[str]:
         return ["An earlier run of it may have sent it."] if effect_of(job, around) is Effect.POSSIBLE else []
     if has_just_looked(job):
         return ["Before its last try it looked for what it had sent, and found nothing."]
-    at = clock(first.started_at, around.now)
+    at = clock(first.started_at)
     what = {
         ErrorClass.UNCERTAIN: f"the answer to attempt {first.number} was lost",
         ErrorClass.WORKER_LOST: f"the worker of attempt {first.number} died or stood still",

@@ -7,18 +7,18 @@ from typing import Any
 
 from shared.admin.diagnosis.circumstances import Circumstances, Row
 from shared.admin.diagnosis.dead import dependency_of
-from shared.admin.diagnosis.effect import effect_of, tell_unfinished, why_unknown
+from shared.admin.diagnosis.effect import UNKNOWN_EFFECT, effect_of, tell_unfinished, why_unknown
 from shared.admin.diagnosis.labels import undelivered
 from shared.admin.diagnosis.words import clock, count, mailbox, place, sends, step, thing
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect, Step
-from shared.engine.job import JobRecord
+from shared.engine.job import JobRecord, lost_answer
 
 DONE = [step("Nothing.")]
 
 
 def completed(job: JobRecord, around: Circumstances) -> Diagnosis:
     result = job.result or {}
-    at = clock(job.finished_at or around.now, around.now)
+    at = clock(job.finished_at or around.now)
     if job.queue == "dead-letter" and isinstance(job.payload.get("deadLetterId"), str):
         about = next((row for row in around.related if row["relation"] == "about"), None)
         steps = [step("Look at that dead letter.", Action.SHOW_LETTER, job.payload["deadLetterId"])]
@@ -57,9 +57,14 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
     name = result.get("internet_message_id") or result.get("message_id")
     known = f", as message {name}" if name else ""
     where = place(job)
-    why = [f"{_taker(job)} took it at {at}{f' for {where}' if where and job.queue == 'teams-outbound' else ''}{known}."]
-    if result.get("read_back"):
-        why.append("An earlier attempt had sent it, and its answer was lost: it was found again, and not sent twice.")
+    detail = f"{f' for {where}' if where and job.queue == 'teams-outbound' else ''}{known}"
+    lost = lost_answer(job.attempts, UNKNOWN_EFFECT)
+    if result.get("read_back") or (lost is not None and job.queue == "outlook-outbound"):
+        sent = f"in attempt {lost.number} of {clock(lost.started_at)}" if lost is not None else f"before {at}"
+        why = [f"{_taker(job)} had taken it{detail}; its answer was lost. It was found at {at}, and not sent twice."]
+    else:
+        sent = f"at {at}"
+        why = [f"{_taker(job)} took it at {at}{detail}."]
     if result.get("confirmed") is False:
         why.append("It was taken, and not seen in Sent Items when it was looked for at once.")
     steps = [step("Nothing. If somebody misses it: give them this time and this id.")]
@@ -72,7 +77,7 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
         else:
             why.append(f"Whether it came back cannot be seen here: {mailbox(job)} is not watched. Look into its inbox.")
             steps.append(step("Have the mailbox watched, so that reports show here.", Action.SHOW_SUBSCRIPTIONS))
-    return _done(f"Sent at {at}", why, steps, f"sent at {at}{known}")
+    return _done(f"Sent {sent}", why, steps, f"sent {sent}{known}")
 
 
 def _taker(job: JobRecord) -> str:
@@ -82,9 +87,7 @@ def _taker(job: JobRecord) -> str:
 def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
     whom = sorted({str(row["recipient"]) for row in around.failures})
     everybody = recipients(job)
-    why = [
-        f"{row['recipient']}: {_meaning(row)} ({row['status']}, {_reported(row, around)})." for row in around.failures
-    ]
+    why = [f"{row['recipient']}: {_meaning(row)} ({row['status']}, {_reported(row)})." for row in around.failures]
     rest = everybody - len(whom)
     if rest > 0:
         why.append(f"No report says that the other {rest} did not get it: do not send them the whole mail again.")
@@ -97,8 +100,8 @@ def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
     )
 
 
-def _reported(row: Row, around: Circumstances) -> str:
-    return f"reported at {clock(datetime.fromisoformat(row['reportedAt']), around.now)}"
+def _reported(row: Row) -> str:
+    return f"reported at {clock(datetime.fromisoformat(row['reportedAt']))}"
 
 
 def _corrected(around: Circumstances) -> str:
@@ -142,7 +145,7 @@ def _rule(row: Row) -> tuple[str, str]:
 
 
 def cancelled(job: JobRecord, around: Circumstances) -> Diagnosis:
-    at, effect = clock(job.finished_at or around.now, around.now), effect_of(job, around)
+    at, effect = clock(job.finished_at or around.now), effect_of(job, around)
     headline, why, steps = _by_whom(job, around, at)
     sent = why_unknown(job, around)
     return Diagnosis(label="cancelled", tone="plain", headline=headline, why=[*why, *sent], next=steps,

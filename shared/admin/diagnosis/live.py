@@ -68,7 +68,7 @@ def _run_now(job: JobRecord) -> Step:
 
 
 def _pause_in_words(job: JobRecord, around: Circumstances) -> str:
-    at = f" since {clock(around.paused_at, around.now)}" if around.paused_at is not None else ""
+    at = f" since {clock(around.paused_at)}" if around.paused_at is not None else ""
     by = f" by {around.paused_by}" if around.paused_by is not None else ""
     return f"The queue {job.queue} is paused{at}{by}."
 
@@ -80,12 +80,10 @@ def _resume(job: JobRecord) -> Step:
 def _paused(job: JobRecord, around: Circumstances) -> Diagnosis:
     why = [_pause_in_words(job, around)]
     if job.state is JobState.SCHEDULED and job.run_at > around.now:
-        why.append(f"It is not due before {clock(job.run_at, around.now)} anyway.")
+        why.append(f"It is not due before {clock(job.run_at)} anyway.")
     if job.attempts:
         why.append(_failures(job))
-    return _told(
-        job, around, "paused", why[0].rstrip("."), [*why[1:], _deadline(job, around)], [_resume(job)], bad=True
-    )
+    return _told(job, around, "paused", why[0].rstrip("."), [*why[1:], _deadline(job)], [_resume(job)], bad=True)
 
 
 def _with_pause(found: Diagnosis, job: JobRecord, around: Circumstances) -> Diagnosis:
@@ -94,8 +92,8 @@ def _with_pause(found: Diagnosis, job: JobRecord, around: Circumstances) -> Diag
     )
 
 
-def _deadline(job: JobRecord, around: Circumstances) -> str:
-    return f"It dies at {clock(job.expires_at, around.now)} if it has not started by then." if job.expires_at else ""
+def _deadline(job: JobRecord) -> str:
+    return f"It dies at {clock(job.expires_at)} if it has not started by then." if job.expires_at else ""
 
 
 def _failures(job: JobRecord) -> str:
@@ -105,7 +103,7 @@ def _failures(job: JobRecord) -> str:
 
 def _parked(job: JobRecord, around: Circumstances) -> Diagnosis:
     who = around.identity or ""
-    since = f" since {clock(around.identity_since, around.now)}" if around.identity_since is not None else ""
+    since = f" since {clock(around.identity_since)}" if around.identity_since is not None else ""
     account = "@" in who
     why = [f"It waits{since}: {around.alert_reason}" if around.alert_reason else f"It waits{since}.",
            "No attempt is used up. Once there is a token it goes on by itself, and not before."]  # fmt: skip
@@ -139,19 +137,19 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
         why = [f"{asked}: the whole queue keeps still until then."]
     if job.state is JobState.SCHEDULED:
         until = max(until, job.run_at)
-    at, look = clock(until, around.now), step("See what else is closed.", Action.SHOW_LIMITS, job.queue)
+    at, look = clock(until), step("See what else is closed.", Action.SHOW_LIMITS, job.queue)
     if job.expires_at is not None and job.expires_at <= until:
         anew = step("Still wanted: tell them another way, or enqueue it anew with a later deadline or none.",
                     Action.ENQUEUE_ANEW, job.queue)  # fmt: skip
-        headline = f"Will die of its deadline at {clock(job.expires_at, around.now)}: it cannot start before {at} (429)"
+        headline = f"Will die of its deadline at {clock(job.expires_at)}: it cannot start before {at} (429)"
         return _told(job, around, "throttled", headline, why, [anew, look], bad=True)
     steps = [_nothing(f"Nothing: it runs by itself at about {at}. Run now cannot help."), look]
     headline = f"Waits: {peer(job)} asked to wait until {at} for {whom} (429)"
-    return _told(job, around, "throttled", headline, [*why, _deadline(job, around)], steps)
+    return _told(job, around, "throttled", headline, [*why, _deadline(job)], steps)
 
 
 def _scheduled(job: JobRecord, around: Circumstances) -> Diagnosis:
-    until, at = _blocked_until(around), clock(job.run_at, around.now)
+    until, at = _blocked_until(around), clock(job.run_at)
     if until is not None:
         return _throttled(job, around, until)
     last = job.attempts[-1] if job.attempts else None
@@ -160,13 +158,13 @@ def _scheduled(job: JobRecord, around: Circumstances) -> Diagnosis:
         steps = [_nothing(f"Nothing: it tries again by itself at {at}."), *([] if held else [_run_now(job)])]
         headline = f"Tries again at {at}: {ended(job, last)}"
         label = "throttled" if last.error_class is ErrorClass.RATE_LIMIT else "retrying"
-        return _told(job, around, label, headline, [_failures(job), *_maybe_sent(job), _deadline(job, around)], steps)
+        return _told(job, around, label, headline, [_failures(job), *_maybe_sent(job), _deadline(job)], steps)
     if around.reason:
         steps = [_nothing(f"Nothing: it goes on by itself at {at}."),
                  step("See how full the limits are.", Action.SHOW_LIMITS, job.queue)]  # fmt: skip
-        return _told(job, around, "put off", f"Put off until {at}: {around.reason}", [_deadline(job, around)], steps)
+        return _told(job, around, "put off", f"Put off until {at}: {around.reason}", [_deadline(job)], steps)
     steps = [_nothing(f"Nothing: it runs by itself at {at}."), *([] if held else [_run_now(job)])]
-    return _told(job, around, "scheduled", f"Runs at {at}", [_deadline(job, around)], steps)
+    return _told(job, around, "scheduled", f"Runs at {at}", [_deadline(job)], steps)
 
 
 def _maybe_sent(job: JobRecord) -> list[str]:
@@ -186,7 +184,7 @@ def _waiting(job: JobRecord, around: Circumstances) -> Diagnosis:
     if around.key_in_use:
         why.append(f"{count(around.key_in_use, 'other job')} of it run now.")
     steps = [_nothing(), step("See how full its limit is.", Action.SHOW_LIMITS, job.queue)]
-    return _told(job, around, "waits", f"Waits: others go to {what} first", [*why, _deadline(job, around)], steps)
+    return _told(job, around, "waits", f"Waits: others go to {what} first", [*why, _deadline(job)], steps)
 
 
 def _waits_for_jobs(job: JobRecord, around: Circumstances) -> Diagnosis:
@@ -200,7 +198,7 @@ def _waits_for_jobs(job: JobRecord, around: Circumstances) -> Diagnosis:
         around,
         "waits for jobs",
         headline,
-        [f"It depends on {names}." if names else "", _deadline(job, around)],
+        [f"It depends on {names}." if names else "", _deadline(job)],
         steps,
     )
 
@@ -219,7 +217,7 @@ def _waits_in_lane(job: JobRecord, around: Circumstances) -> Diagnosis:
             around,
             "waits",
             f"Waits for its turn behind others of the key {key}",
-            [*why, _deadline(job, around)],
+            [*why, _deadline(job)],
             [_nothing()],
         )
     look = step("Look at the job that is in the way.", Action.SHOW_JOB, around.holder)
@@ -228,13 +226,13 @@ def _waits_in_lane(job: JobRecord, around: Circumstances) -> Diagnosis:
         state = around.holder_state.value if around.holder_state is not None else "not known"
         why = [f"Jobs of ordering key {key} run one at a time. {behind} wait in all."]
         headline = f"Waits for its turn behind job {around.holder}, which is {state}"
-        return _told(job, around, "waits", headline, [*why, _deadline(job, around)], [_nothing(), look])
-    since = f" since {clock(around.holder_since, around.now)}" if around.holder_since is not None else ""
+        return _told(job, around, "waits", headline, [*why, _deadline(job)], [_nothing(), look])
+    since = f" since {clock(around.holder_since)}" if around.holder_since is not None else ""
     why = [f"Jobs of ordering key {key} run in order, and none may pass one that died. {behind} wait in all.",
            "It waits until somebody redrives or discards the dead one."]  # fmt: skip
     steps = [look.model_copy(update={"text": "Look at the dead job, and do what it says: then this one runs."})]
     headline = f"Blocked by dead job {around.holder}{since}"
-    return _told(job, around, "blocked", headline, [*why, _deadline(job, around)], steps, bad=True)
+    return _told(job, around, "blocked", headline, [*why, _deadline(job)], steps, bad=True)
 
 
 def _ready(job: JobRecord, around: Circumstances) -> Diagnosis:
@@ -251,11 +249,9 @@ def _ready(job: JobRecord, around: Circumstances) -> Diagnosis:
                  step("See whether the timers and the workers run.", Action.DOCTOR)]  # fmt: skip
     why = [_failures(job)] if job.attempts else []
     headline = (
-        "Ready: a worker takes it next"
-        if not late
-        else f"Ready since {clock(since, around.now)}, and no worker has taken it"
+        "Ready: a worker takes it next" if not late else f"Ready since {clock(since)}, and no worker has taken it"
     )
-    return _told(job, around, "ready", headline, [*why, _deadline(job, around)], steps)
+    return _told(job, around, "ready", headline, [*why, _deadline(job)], steps)
 
 
 def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
@@ -267,16 +263,16 @@ def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
     if job.stop_requested_at is not None:
         steps, why = (
             steps[:1],
-            [*why, f"It was asked to stop at {clock(job.stop_requested_at, around.now)}, and stops at its next step."],
+            [*why, f"It was asked to stop at {clock(job.stop_requested_at)}, and stops at its next step."],
         )
     silent = job.lease_until is not None and job.lease_until < around.now
     if job.lease_until is not None and silent:
-        headline = f"Its worker has given no sign of life since {clock(job.lease_until, around.now)}"
+        headline = f"Its worker has given no sign of life since {clock(job.lease_until)}"
         why = [f"Worker {job.leased_by} had it. The rescue timer takes it back within {RESCUE.seconds} s."]
         late = around.now - job.lease_until > 3 * RESCUE
         steps = [step("The rescue timer is late: see whether the timers run.", Action.DOCTOR)] if late else [_nothing()]
     elif job.lease_until is not None:
-        after = clock(job.lease_until, around.now)
+        after = clock(job.lease_until)
         why.append(f"If that worker dies, the rescue timer takes it back within {RESCUE.seconds} s after {after}.")
     if job.attempts:
         why.append(_failures(job))

@@ -32,10 +32,9 @@ def thing(job: JobRecord) -> str:
     return SENT_THINGS.get(job.queue, "job")
 
 
-def clock(at: datetime, now: datetime) -> str:
-    """`14:12:56 UTC`, with the date unless it is today."""
-    at, today = at.astimezone(UTC), now.astimezone(UTC).date()
-    return f"{at:%H:%M:%S} UTC" if at.date() == today else f"{at:%Y-%m-%d %H:%M:%S} UTC"
+def clock(at: datetime) -> str:
+    """`2026-11-25 14:12:56 UTC`. The dashboard writes it anew in the reader's zone (inZone in shared/web/format.js)."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def span(time: timedelta) -> str:

@@ -2,6 +2,7 @@
 
 import { html } from "../html.js";
 import { ask, post, segment } from "../api.js";
+import { inZone } from "../format.js";
 import { Act, Badge, usePage } from "../parts.js";
 import { go, link } from "../routing.js";
 
@@ -61,6 +62,7 @@ const ORDERS = {
 export function Now({ job, again }) {
   const page = usePage();
   const told = job.diagnosis;
+  const said = (text) => html`<span class="text">${inZone(text, page.utc)}</span>`;
   const carryOut = async (name, target) => {
     const order = ORDERS[name];
     if ((await page.confirm(order.asked)) === null) return;
@@ -83,11 +85,11 @@ export function Now({ job, again }) {
   const first = steps.find((step) => ORDERS[step.action]);
   const cancels = steps.some((step) => step.action === "cancel");
   return html`<section class="now ${told.tone}" aria-label="State and what to do">
-    <p class="headline"><${Badge} value=${told.label} tone=${TONES[told.tone]} /> <strong class="text">${told.headline}</strong></p>
-    ${told.why.map((text) => html`<p class="text">${text}</p>`)}
+    <p class="headline"><${Badge} value=${told.label} tone=${TONES[told.tone]} /> <strong>${said(told.headline)}</strong></p>
+    ${told.why.map((text) => html`<p>${said(text)}</p>`)}
     <h2>What to do now</h2>
-    <ol class="steps">${steps.map((step) => html`<li><span class="text">${step.text}</span> <${Way} step=${step} primary=${step === first} carryOut=${carryOut} /></li>`)}</ol>
-    <p class="text"><strong>To whoever asks:</strong> ${told.tell}.</p>
+    <ol class="steps">${steps.map((step) => html`<li>${said(step.text)} <${Way} step=${step} primary=${step === first} carryOut=${carryOut} /></li>`)}</ol>
+    <p><strong>To whoever asks:</strong> ${said(told.tell)}.</p>
     ${LIVE.includes(job.state) || job.deadLetterId ? html`<div class="buttons">
       ${["scheduled", "ready"].includes(job.state) ? html`<${Act} run=${place}>Change priority<//>` : null}
       ${LIVE.includes(job.state) && !cancels ? html`<${Act} tone="danger" run=${() => carryOut("cancel", job.id)}>Cancel the job<//>` : null}
