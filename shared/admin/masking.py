@@ -77,6 +77,10 @@ def _hidden(value: Any, _model: Any, _role: Role) -> Any:
     return hide(value)
 
 
+def _nothing(_value: Any, _model: Any, _role: Role) -> Any:
+    return None
+
+
 def _ids(value: Any, _model: Any, _role: Role) -> Any:
     return keep_ids(value)
 
@@ -117,6 +121,7 @@ FIELDS: Mapping[str, Treatment] = {
     "Diagnosis.why": _diagnosis,
     "Diagnosis.tell": _diagnosis,
     "Step.text": _told,
+    "Step.payload": _nothing,
     "Attempt.details": _ids,
     "Attempt.message": _error,
     "DeliveryFailure.recipient": _hidden,
@@ -126,7 +131,7 @@ FIELDS: Mapping[str, Treatment] = {
     "DeadLetter.error_message": _error,
     "DeadLetterGroup.pattern": _error,
     "DeadLetterGroup.example_message": _error,
-    "Schedule.payload": lambda *_: None,
+    "Schedule.payload": _nothing,
     "Schedule.problem": _told,
     "Alert.details": _alert,
     "Subscription.problem": _told,

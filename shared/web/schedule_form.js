@@ -3,6 +3,7 @@
 import { html, useEffect, useState } from "./html.js";
 import { ApiError, ask, get, post, segment } from "./api.js";
 import { Time } from "./parts.js";
+import { readPayload, writePayload } from "./payload.js";
 import { useAnswer } from "./polling.js";
 
 const TYPING_SECONDS = 0.4;
@@ -24,7 +25,7 @@ export function askSchedule(page, queues, before, again) {
 }
 
 function fieldsOf(queues, before) {
-  const payload = before?.payload ? JSON.stringify(before.payload, null, 2) : "";
+  const payload = writePayload(before?.payload);
   const hidden = before && !before.payload;
   return [
     ...(before ? [] : [{ name: "name", label: "Name", required: true, hint: "morning-plan" }]),
@@ -50,14 +51,6 @@ function read(values, before) {
   const changed = Object.entries(given).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(before[name]));
   if (changed.length === 0) throw new ApiError(0, "Nothing is changed.");
   return Object.fromEntries(changed);
-}
-
-function readPayload(text) {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ApiError(0, "The payload is no JSON.", [{ field: "payload", message: `it is no JSON: ${error.message}` }]);
-  }
 }
 
 function NextTimes({ values }) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -247,3 +248,28 @@ def test_while_the_server_is_away_the_last_figures_stay_and_it_is_asked_less_oft
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("alert").filter(has_text="The server does not answer.")).to_have_count(0)
     tab.problems[:] = [one for one in tab.problems if "ERR_FAILED" not in one]
+
+
+def test_a_message_that_was_refused_is_corrected_and_enqueued_anew(tab: Tab) -> None:
+    page = tab.open(f"jobs/{tab.site.seeded.dead_chat}")
+    page.get_by_role("button", name="Enqueue anew").click()
+    dialog = page.get_by_role("dialog", name=f"Enqueue it anew in {CHAT}?")
+    payload = dialog.get_by_label("Payload (JSON)")
+    was = json.loads(payload.input_value())
+    for wrong, told in (("{", "it is no JSON"), (json.dumps(was | {"content": 7}), "content")):
+        payload.fill(wrong)
+        dialog.get_by_role("button", name="Enqueue").click()
+        expect(payload).to_have_attribute("aria-invalid", "true")
+        expect(dialog.locator(".problem")).to_contain_text(told)
+    shoot(page, "enqueue-anew")
+    assert serious(page) == []
+    payload.fill(json.dumps(was | {"chatId": "19:right@thread.v2"}))
+    with page.expect_request(lambda asked: asked.method == "POST") as sent:
+        dialog.get_by_role("button", name="Enqueue").click()
+    body = sent.value.post_data_json
+    assert body["payload"]["chatId"] == "19:right@thread.v2" and body["idempotencyKey"].startswith("anew:")
+    expect(page.get_by_role("status").filter(has_text="enqueued as a new job")).to_be_visible()
+    expect(page.locator("h1")).not_to_contain_text(str(tab.site.seeded.dead_chat))
+    expect(page.get_by_label("State and what to do")).to_be_visible()
+    tab.show(f"jobs/{tab.site.seeded.dead_chat}")
+    expect(page.get_by_role("button", name="Enqueue anew")).to_be_visible()

@@ -122,7 +122,7 @@ def _validation(job: JobRecord, around: Circumstances) -> _Told:
     else:
         refusal = refusals.of_request(job, last)
         short, why = refusal.short, list(refusal.why)
-    anew = step("Correct it where it was made and enqueue it anew.", Action.ENQUEUE_ANEW, job.queue)
+    anew = step("Correct it where it was made and enqueue it anew.", Action.ENQUEUE_ANEW, job.queue, job.payload)
     give_up = step("Then discard this one.", Action.DISCARD, _letter_id(job, around))
     again = step("Redrive it only if it was the other side that was wrong.", Action.REDRIVE, job.id)  # fmt: skip
     return _not_sent(job, around, short), why, [anew, give_up, again], ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from shared.admin.diagnosis.anew import for_those_without_it
 from shared.admin.diagnosis.circumstances import Circumstances, Row
 from shared.admin.diagnosis.dead import dependency_of
 from shared.admin.diagnosis.effect import UNKNOWN_EFFECT, effect_of, tell_unfinished, why_unknown
@@ -92,7 +93,8 @@ def _undelivered(job: JobRecord, around: Circumstances, at: str) -> Diagnosis:
     if rest > 0:
         why.append(f"No report says that the other {rest} did not get it: do not send them the whole mail again.")
     steps = [step(text) for text in dict.fromkeys(_remedy(row) for row in around.failures)]
-    steps.append(step(f"Then enqueue it anew to {_corrected(around)} only.", Action.ENQUEUE_ANEW, job.queue))
+    payload = for_those_without_it(job.payload, around.failures)
+    steps.append(step(f"Then enqueue it anew to {_corrected(around)} only.", Action.ENQUEUE_ANEW, job.queue, payload))
     short = undelivered(len(whom), everybody)
     tell = f"sent at {at}, but not delivered to {', '.join(whom)}"
     return Diagnosis(
@@ -153,7 +155,7 @@ def cancelled(job: JobRecord, around: Circumstances) -> Diagnosis:
 
 
 def _by_whom(job: JobRecord, around: Circumstances, at: str) -> tuple[str, list[str], list[Step]]:
-    anew = step(f"Still wanted: enqueue the {thing(job)} anew.", Action.ENQUEUE_ANEW, job.queue)
+    anew = step(f"Still wanted: enqueue the {thing(job)} anew.", Action.ENQUEUE_ANEW, job.queue, job.payload)
     result = job.result or {}
     if result.get("replacedBy"):
         look = step("Look at the job that took its place.", Action.SHOW_JOB, result["replacedBy"])

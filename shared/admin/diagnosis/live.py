@@ -140,7 +140,7 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
     at, look = clock(until), step("See what else is closed.", Action.SHOW_LIMITS, job.queue)
     if job.expires_at is not None and job.expires_at <= until:
         anew = step("Still wanted: tell them another way, or enqueue it anew with a later deadline or none.",
-                    Action.ENQUEUE_ANEW, job.queue)  # fmt: skip
+                    Action.ENQUEUE_ANEW, job.queue, job.payload)  # fmt: skip
         headline = f"Will die of its deadline at {clock(job.expires_at)}: it cannot start before {at} (429)"
         return _told(job, around, "throttled", headline, why, [anew, look], bad=True)
     steps = [_nothing(f"Nothing: it runs by itself at about {at}. Run now cannot help."), look]

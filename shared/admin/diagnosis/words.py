@@ -120,5 +120,12 @@ def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def step(text: str, action: Action | None = None, target: object = None) -> Step:
-    return Step(text=text, action=action, target=None if target is None else str(target))
+def step(
+    text: str, action: Action | None = None, target: object = None, payload: Mapping[str, Any] | None = None
+) -> Step:
+    return Step(
+        text=text,
+        action=action,
+        target=None if target is None else str(target),
+        payload=None if payload is None else dict(payload),
+    )

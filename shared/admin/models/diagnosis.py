@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,9 @@ class Step(Model):
     text: str
     action: Action | None = None
     target: str | None = None
+    payload: dict[str, Any] | None = Field(
+        None, description="what to enqueue anew, as far as it is known; what was wrong is to be corrected in it"
+    )
 
 
 class Diagnosis(Model):

@@ -4,6 +4,7 @@ import { html } from "../html.js";
 import { ask, post, segment } from "../api.js";
 import { inZone } from "../format.js";
 import { Act, Badge, usePage } from "../parts.js";
+import { askAnew } from "../anew_form.js";
 import { go, link } from "../routing.js";
 
 const LIVE = ["scheduled", "waiting", "ready", "active"];
@@ -15,11 +16,13 @@ const LINKS = {
   "show-limits": (target) => ["Limits", link("limits", null, { queue: target })],
   "show-subscriptions": () => ["Subscriptions", link("subscriptions")],
 };
+const FORMS = {
+  "enqueue-anew": { label: "Enqueue anew …", ask: askAnew },
+};
 /** What has no button here is a command. */
 const COMMANDS = {
   "sign-in": (target) => `./dev sign-in --account ${target}`,
   doctor: () => "./dev q doctor",
-  "enqueue-anew": (target) => `./dev q enqueue ${target}`,
   "look-at-logs": () => "./dev logs host",
 };
 
@@ -88,7 +91,7 @@ export function Now({ job, again }) {
     <p class="headline"><${Badge} value=${told.label} tone=${TONES[told.tone]} /> <strong>${said(told.headline)}</strong></p>
     ${told.why.map((text) => html`<p>${said(text)}</p>`)}
     <h2>What to do now</h2>
-    <ol class="steps">${steps.map((step) => html`<li>${said(step.text)} <${Way} step=${step} primary=${step === first} carryOut=${carryOut} /></li>`)}</ol>
+    <ol class="steps">${steps.map((step) => html`<li>${said(step.text)} <${Way} step=${step} primary=${step === first} carryOut=${carryOut} fill=${(form) => form.ask(page, job, step)} /></li>`)}</ol>
     <p><strong>To whoever asks:</strong> ${said(told.tell)}.</p>
     ${LIVE.includes(job.state) || job.deadLetterId ? html`<div class="buttons">
       ${["scheduled", "ready"].includes(job.state) ? html`<${Act} run=${place}>Change priority<//>` : null}
@@ -97,8 +100,10 @@ export function Now({ job, again }) {
     </div>` : null}</section>`;
 }
 
-/** How a step is taken: a button, a link or a command. */
-function Way({ step, primary, carryOut }) {
+/** How a step is taken: a button, a form, a link or a command. */
+function Way({ step, primary, carryOut, fill }) {
+  const form = FORMS[step.action];
+  if (form) return html`<${Act} run=${() => fill(form)}>${form.label}<//>`;
   const order = ORDERS[step.action];
   if (order) return html`<${Act} tone=${primary && order.tone !== "danger" ? "primary" : (order.tone ?? "")} run=${() => carryOut(step.action, step.target)}>${order.label}<//>`;
   const linked = LINKS[step.action]?.(step.target);
