@@ -116,6 +116,9 @@ def redrive(
     rate: Annotated[
         float | None, typer.Option(metavar="PER SECOND", help="So many a second, one after the other.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="With --rate: when the first is due, as the order before said.")
+    ] = None,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
@@ -130,6 +133,8 @@ def redrive(
         order = {"filter": fitting, "limit": limit}
     if rate is not None:
         order["ratePerSecond"] = rate
+    if start is not None:
+        order["startAt"] = start
     done = client.call("redriveDeadLetters", body=order)
     show_json(done) if json else _show_redriven(done)
     if done["skipped"] and not done["redriven"]:
@@ -144,7 +149,8 @@ def _show_redriven(done: Json) -> None:
     if not done["redriven"] and not done["skipped"]:
         say("No open dead letter fits.")
     if done["more"]:
-        say("More of them fit: run it again.")
+        after = f" with --start {done['nextAt']}" if done["nextAt"] else ""
+        say(f"More of them fit: run it again{after}.")
 
 
 def review(

@@ -19,15 +19,16 @@ T = TypeVar("T")
 
 
 def redrive(call: Call) -> Redriven:
-    ids, more = _chosen(call, {"foreign": False})
-    rate = call.body.rate_per_second
-    start = call.order(lambda order: order.now())
+    ids, more = _chosen(call, {"kept": True})
+    rate, now = call.body.rate_per_second, call.order(lambda order: order.now())
+    start = max(call.body.start_at or now, now)
     done: list[RedrivenLetter] = []
     skipped: list[SkippedLetter] = []
     for letter_id in ids:
-        gap = timedelta(seconds=len(done) / rate) if rate else timedelta()
-        _one(call, letter_id, partial(_redrive, call, letter_id, start + gap if gap else None), done, skipped)
-    return Redriven(redriven=done, skipped=skipped, more=more)
+        due = start + timedelta(seconds=len(done) / rate) if rate else start
+        _one(call, letter_id, partial(_redrive, call, letter_id, due if due > now else None), done, skipped)
+    next_at = start + timedelta(seconds=len(done) / rate) if rate else None
+    return Redriven(redriven=done, skipped=skipped, more=more, next_at=next_at)
 
 
 def discard(call: Call) -> Discarded:

@@ -17,7 +17,7 @@ export async function redriveMany(page, number, what, which) {
   });
   if (values === null) return false;
   const rate = values.rate.trim() ? { ratePerSecond: Number(values.rate) } : {};
-  return inPortions(page, "redrive", "redriven", { ...which, ...rate });
+  return inPortions(page, "redrive", "redriven", number, { ...which, ...rate });
 }
 
 export async function discardMany(page, number, what, which) {
@@ -29,7 +29,7 @@ export async function discardMany(page, number, what, which) {
     typed: String(number),
     fields: [{ name: "note", label: "Why (it is kept at each of them)", type: "note", required: true }],
   });
-  return values !== null && inPortions(page, "discard", "discarded", { ...which, note: values.note.trim() });
+  return values !== null && inPortions(page, "discard", "discarded", number, { ...which, note: values.note.trim() });
 }
 
 export async function reviewMany(page, number, what, which) {
@@ -39,11 +39,11 @@ export async function reviewMany(page, number, what, which) {
     action: "Save the note",
     fields: [{ name: "note", label: "What was found out", type: "note", required: true }],
   });
-  return values !== null && inPortions(page, "review", "reviewed", { ...which, note: values.note.trim() });
+  return values !== null && inPortions(page, "review", "reviewed", number, { ...which, note: values.note.trim() });
 }
 
 /** Order until nothing is left that fits, and say how many it were. */
-async function inPortions(page, verb, done, order) {
+async function inPortions(page, verb, done, wanted, order) {
   let number = 0;
   let skipped = 0;
   for (;;) {
@@ -51,8 +51,10 @@ async function inPortions(page, verb, done, order) {
     number += answer[done].length;
     skipped += answer.skipped.length;
     if (!answer.more || answer[done].length === 0) break;
+    if (answer.nextAt) order = { ...order, startAt: answer.nextAt };
     page.say(`${count(number)} ${done} so far …`);
   }
-  page.say(`${count(number)} ${done}${skipped ? `, ${count(skipped)} left as they are` : ""}.`, number === 0);
+  const left = Math.max(skipped, wanted - number);
+  page.say(`${count(number)} ${done}${left ? `, ${count(left)} left as they are (not ours, no longer kept, or dealt with meanwhile)` : ""}.`, number === 0);
   return true;
 }

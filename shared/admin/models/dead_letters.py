@@ -130,9 +130,11 @@ class LettersOrder(Model):
 
 
 class RedriveOrder(LettersOrder):
-    """By `ids` of dead letters, or by `filter` (oldest first) those of jobs. `ratePerSecond` spreads them over time."""
+    """By `ids` of dead letters, or by `filter` (oldest first) those of jobs that are still kept. `ratePerSecond` spreads
+    them over time, from `startAt` on: the `nextAt` of the order before, where several follow one another."""
 
     rate_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
+    start_at: Moment | None = None
 
 
 class DiscardOrder(LettersOrder):
@@ -168,11 +170,12 @@ class SkippedLetter(Model):
 
 
 class Redriven(Model):
-    """`more`: the filter fits others; order it again."""
+    """`more`: the filter fits others; order it again. `nextAt`: when one more would be due by the order's rate."""
 
     redriven: list[RedrivenLetter]
     skipped: list[SkippedLetter]
     more: bool
+    next_at: datetime | None = None
 
 
 class Discarded(Model):

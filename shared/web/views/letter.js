@@ -20,8 +20,9 @@ function Shown({ letter, again }) {
   const order = async (asked, path, body, said) => {
     const values = await page.confirm(asked);
     if (values === null) return;
-    await post(path, body(values));
-    page.say(said);
+    const answer = await post(path, body(values));
+    const refused = answer.skipped?.[0];
+    page.say(refused ? `It is left as it is: ${refused.reason}.` : said, Boolean(refused));
     again();
   };
   const review = () => order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -243,6 +244,28 @@ def test_dead_letters_are_grouped_reviewed_redriven_and_discarded(api: Api) -> N
     assert (message["jobId"], message["body"], message["text"]) == (None, "<xml>", "<xml>")
     assert api.ask("POST", "dead-letter/redrive", {"ids": [message["id"]]})[1]["skipped"]
     assert api.ask("POST", "dead-letter/{id}/discard", id=message["id"])[1]["discardedBy"] == "key 1"
+
+
+def test_portions_of_a_redrive_keep_its_rate_and_pass_over_what_is_no_longer_kept(
+    api: Api, sql: psycopg.Connection
+) -> None:
+    for _ in range(7):
+        api.enqueue()
+    dead = [die("the chat is busy") for _ in range(7)]
+    sql.execute("delete from queue.job_tracking where id = any(%s)", (dead[:3],))
+    order: dict[str, Any] = {"filter": {"queue": QUEUE}, "limit": 2, "ratePerSecond": 0.1}
+    due: list[datetime] = []
+    for more in (True, False):
+        _, answer = api.ask("POST", "dead-letter/redrive", order)
+        assert (len(answer["redriven"]), answer["skipped"], answer["more"]) == (2, [], more)
+        jobs = [api.get("jobs/{id}", id=one["jobId"]) for one in answer["redriven"]]
+        due += [datetime.fromisoformat(job["runAt"]) for job in jobs]
+        order["startAt"] = answer["nextAt"]
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(due)]
+    assert gaps == pytest.approx([10, 10, 10], abs=1)
+    assert {one["jobId"] for one in api.get("dead-letter", {"status": "open"})["items"]} == {
+        str(job) for job in dead[:3]
+    }
 
 
 def test_many_dead_letters_are_reviewed_and_discarded_with_a_note_that_is_in_the_audit_log(api: Api) -> None:
