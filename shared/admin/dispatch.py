@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
 RETRY_SOON = {"Retry-After": "10"}
-CHALLENGE = {"WWW-Authenticate": "AdminKey"}
+CHALLENGE = {"WWW-Authenticate": "AdminKey, Bearer"}
 CORRELATION_HEADER = "x-correlation-id"
 
 
@@ -116,7 +116,9 @@ def _identify(access: Callable[[], AdminAccess], request: Request) -> Principal:
     if found is Verdict.SLOWED:
         raise RefusalError(429, "too many wrong keys or tokens", headers={"Retry-After": "60"})
     if not isinstance(found, Principal):
-        raise RefusalError(401, f"the header {KEY_HEADER} must carry a valid key", headers=CHALLENGE)
+        by_token = KEY_HEADER not in request.headers and "authorization" in request.headers
+        what = "the token is none for this app" if by_token else f"the header {KEY_HEADER} must carry a valid key"
+        raise RefusalError(401, what, headers=CHALLENGE)
     return found
 
 
@@ -129,10 +131,19 @@ def _allow(who: Principal, route: Route) -> None:
 
 def _refuse_cross_site(who: Principal, request: Request) -> None:
     """App Service signs in by a cookie, which a browser sends along from any page: a change must come from ours."""
-    site = request.headers.get("sec-fetch-site", "none")
+    site = request.headers.get("sec-fetch-site") or _site_of(request.headers)
     if who.kind == "app-service" and request.method != "GET" and site not in ("same-origin", "none"):
         log.warning("admin.cross_site", extra={"who": who.name, "site": site})
         raise RefusalError(403, "a change must not come from a page of another site")
+
+
+def _site_of(headers: Mapping[str, str]) -> str:
+    """As `Sec-Fetch-Site` says it, for browsers without that header."""
+    origin = headers.get("origin")
+    if origin is None:
+        return "none"
+    host = origin.partition("://")[2]
+    return "same-origin" if host and host == headers.get("host") else "cross-site"
 
 
 def _correlation_id(request: Request) -> str:

@@ -6,12 +6,16 @@ Microsoft identity platform", validate tokens.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 
-from shared.graph.validation_tokens import CLOCK_MARGIN, InvalidTokenError, SigningKeys
+from shared.graph.validation_tokens import CLOCK_MARGIN, PAUSE_SECONDS, InvalidTokenError, SigningKeys
+
+#: Keys that are no older decide about a token: Entra tells of a new one long before it signs with it. It is more than
+#: the pause between two fetches, or a guesser's tokens could not be judged during it.
+FRESH = timedelta(seconds=2 * PAUSE_SECONDS)
 
 
 class AccessTokens:
@@ -41,7 +45,7 @@ class AccessTokens:
             if not token.isascii():
                 raise InvalidTokenError("it is no token")
             key_id = jwt.get_unverified_header(token).get("kid")
-            key = self._keys.find(key_id, datetime.now(UTC)) if isinstance(key_id, str) else None
+            key = self._keys.find(key_id, datetime.now(UTC) - FRESH) if isinstance(key_id, str) else None
             if key is None:
                 raise InvalidTokenError("it is signed with a key that is none of Entra's")
             claims: dict[str, Any] = jwt.decode(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -208,6 +208,21 @@ def test_entras_token_for_us_is_read_in_both_versions() -> None:
 def test_any_other_token_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidTokenError):
         tokens().read(token(**given))
+
+
+def test_tokens_of_keys_that_nobody_has_are_refused_and_counted_while_the_keys_are_fresh() -> None:
+    reader = tokens()
+
+    def read(given: str) -> tuple[str, Sequence[str]] | None:
+        try:
+            return reader.read(given)
+        except InvalidTokenError:
+            return None
+
+    access = AdminAccess(KEY, tokens=read)
+    found = [access.identify({"authorization": f"Bearer {token(kid=f'k{n}')}"}) for n in range(MOST_REFUSALS + 1)]
+    assert found == [Verdict.REFUSED] * MOST_REFUSALS + [Verdict.SLOWED]
+    assert isinstance(access.identify({"authorization": f"Bearer {token()}"}), Principal)
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "é", jwt.encode({"aud": AUDIENCE}, "", "none")])

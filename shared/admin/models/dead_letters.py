@@ -130,8 +130,8 @@ class LettersOrder(Model):
 
 
 class RedriveOrder(LettersOrder):
-    """By `ids` of dead letters, or by `filter` (oldest first) those of jobs that are still kept. `ratePerSecond` spreads
-    them over time, from `startAt` on: the `nextAt` of the order before, where several follow one another."""
+    """By `ids` of dead letters, or by `filter` (oldest first) those of jobs that are still kept. `ratePerSecond`
+    spreads them over time, from `startAt` on: the `nextAt` of the order before, where several follow one another."""
 
     rate_per_second: Annotated[float, Field(gt=0, le=1000)] | None = None
     start_at: Moment | None = None

@@ -101,7 +101,12 @@ def test_the_diagnosis_names_what_is_in_the_way_and_who_put_it_there(api: Api, s
     ready = api.enqueue()
     paused = told(api, ready)
     assert paused["label"] == "paused" and " by " in paused["headline"]
-    assert paused["next"][0] == {"text": "Let the queue go on.", "action": "resume-queue", "target": QUEUE}
+    assert paused["next"][0] == {
+        "text": "Let the queue go on.",
+        "action": "resume-queue",
+        "target": QUEUE,
+        "payload": None,
+    }
     assert api.ask("POST", "{queue}/resume", queue=QUEUE)[0] == 200
 
     sql.execute("select queue.block_keys(array['queue:' || %s], array[240.0], '{}')", (QUEUE,))

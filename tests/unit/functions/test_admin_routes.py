@@ -39,18 +39,27 @@ def test_no_change_comes_from_a_page_of_another_site(route: Route, built: dict[s
     """A cookie of App Service would come along with it; a key or a token does not."""
     Bench(built)
 
-    def refused(site: str) -> bool:
-        headers = signed_in("Admin") | {"sec-fetch-site": site}
+    def refused(**given: str) -> bool:
+        headers = signed_in("Admin") | {name.replace("_", "-"): value for name, value in given.items()}
         answer = ask(route.method, route.path, headers=headers, queue="teams-outbound", id="x", name="x")
         return answer.status_code == 403 and b"another site" in answer.get_body()
 
-    assert refused("cross-site") and refused("same-site")
+    assert refused(sec_fetch_site="cross-site") and refused(sec_fetch_site="same-site")
+    assert refused(origin="https://other.example", host="queue.example") and refused(origin="null", host="")
 
 
-@pytest.mark.parametrize("site", ["same-origin", "none"])
-def test_a_change_from_the_dashboard_passes(site: str, built: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+        {"origin": "https://queue.example", "host": "queue.example"},
+        {},
+    ],
+)
+def test_a_change_from_the_dashboard_passes(given: dict[str, str], built: dict[str, Any]) -> None:
     Bench(built)
-    headers = signed_in("Operator") | {"sec-fetch-site": site}
+    headers = signed_in("Operator") | given
     assert ask("POST", "{queue}/pause", headers=headers, queue="teams-outbound").status_code == 200
 
 
