@@ -57,6 +57,8 @@ class Client:
                 route.method, address, params=given, json=body, headers=headers,
                 timeout=TIMEOUT_SECONDS, allow_redirects=False,
             )  # fmt: skip
+        except requests.exceptions.InvalidJSONError:
+            raise usage("a number is too large, or none (NaN, Infinity): nothing was sent") from None
         except requests.RequestException as error:
             raise unreachable(self.target, error) from None
 

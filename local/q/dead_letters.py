@@ -11,14 +11,14 @@ from local.q.errors import Exit, usage
 from local.q.jobs import show_end
 from local.q.output import ago, say, show_json, show_table
 from local.q.search import letter_id
-from local.q.session import AsJson, Cursor, From, Limit, To, client_of, confirm, confirm_count
+from local.q.session import AsJson, Cursor, From, Limit, To, client_of, confirm, confirm_count, finite
 from local.q.times import HOW, read_time
 
 MOST_ORDERED = 500
 MOST_ROWS = 200
 #: How the list names what orders name otherwise.
 LISTED = {"diedAfter": "from", "diedBefore": "to"}
-Letter = Annotated[str, typer.Argument(help="The id of a dead letter or of its job.")]
+Letter = Annotated[str, typer.Argument(help="What show takes.")]
 OfQueue = Annotated[str | None, typer.Option("--queue", help="Only those of this queue.")]
 OfClass = Annotated[str | None, typer.Option("--error-class", help="Only those of this class, e.g. auth.")]
 OfPattern = Annotated[
@@ -114,7 +114,7 @@ def redrive(
     died_before: DiedBefore = None,
     limit: Most = 100,
     rate: Annotated[
-        float | None, typer.Option(metavar="PER SECOND", help="So many a second, one after the other.")
+        float | None, typer.Option(metavar="PER SECOND", callback=finite, help="So many a second, one after the other.")
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="WHEN", help="With --rate: when the first is due, as the order before said.")
@@ -160,7 +160,8 @@ def review(
     json: AsJson = False,
 ) -> None:
     """Note what was found out about a dead letter."""
-    done = client_of(context).call("reviewDeadLetter", id=letter, body={"note": note})
+    client = client_of(context)
+    done = client.call("reviewDeadLetter", id=letter_id(client, letter), body={"note": note})
     show_json(done) if json else say(f"{done['id']} is reviewed by {done['reviewedBy']}.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ from local.q.errors import CommandError, Exit
 from local.q.findings import Finding, Level, by_weight, problem
 from local.q.output import ago, counted, say, show_json, span
 from local.q.session import AsJson, session_of
-from shared.monitoring.rules import RULES
+from shared.monitoring.rules import RULES, TIMERS, Threshold, threshold_of
 
 #: Entra and Azure Storage refuse requests at five and fifteen minutes.
 SKEW_SECONDS = 60.0
@@ -25,7 +25,10 @@ SKEW_SECONDS = 60.0
 MOST_NAMED = 10
 #: Families of alerts about what the doctor sees for itself.
 LOOKED_AT = frozenset({"dead-letter", "dead-letters", "timer", "oldest-ready"})
-_AGE = re.compile(r'^fleet_queue_timer_age_seconds\{timer="(\w+)"\} (\S+)$', re.MULTILINE)
+#: Those that the alerts are about, and the one that raises them.
+WATCHED = (*TIMERS, "alerts")
+_AGE = re.compile(r'^fleet_queue_timer_age_seconds\{timer="([^"]+)"\} (\S+)$', re.MULTILINE)
+Given = Mapping[tuple[str, str], Threshold]
 PARTS = {
     ("database", "away"): "Look whether PostgreSQL runs, and whether its firewall lets the app in.",
     ("database", "not configured"): "Set DATABASE_URL in the app's settings.",
@@ -86,6 +89,7 @@ def _look(client: Client) -> Iterator[Finding]:
     try:
         stats = client.call("showStats")
         timers = dict(_AGE.findall(client.call("showPrometheus")))
+        given = read_thresholds(client.call("showThresholds"))
         alerts = client.call("listAlerts", query={"status": "open", "limit": 200})
         failing = client.call("listSubscriptions", query={"status": "failing", "limit": MOST_NAMED})
         groups = client.call("groupDeadLetters")["groups"]
@@ -93,8 +97,8 @@ def _look(client: Client) -> Iterator[Finding]:
         yield problem("admin API", str(error), error.hint or "Look at the app's log.")
         return
     yield Finding("admin API", Level.OK, "it lets you in")
-    yield from check_timers({name: float(age) for name, age in timers.items()})
-    yield from check_queues(stats)
+    yield from check_timers({name: float(age) for name, age in timers.items()}, given)
+    yield from check_queues(stats, given)
     yield from check_subscriptions(failing)
     yield from check_dead_letters(groups)
     yield from check_alerts(alerts["items"])
@@ -141,13 +145,16 @@ def check_parts(health: Json) -> Iterator[Finding]:
         yield Finding("settings", Level.OK, "complete")
 
 
-def check_timers(ages: dict[str, float]) -> Iterator[Finding]:
+def read_thresholds(shown: Json) -> Given:
+    """What somebody set, in place of what is built in."""
+    changed = (one for one in shown["items"] if one["changedBy"] is not None)
+    return {(one["rule"], one["scope"]): Threshold(one["warning"], one["critical"]) for one in changed}
+
+
+def check_timers(ages: dict[str, float], given: Given) -> Iterator[Finding]:
     rule = RULES["timer"]
-    late = {}
-    for name, age in ages.items():
-        limit = rule.scopes.get(name, rule.threshold).warning
-        if limit is not None and age > limit:
-            late[name] = age
+    ages = {name: ages[name] for name in WATCHED if name in ages}
+    late = {name: age for name, age in ages.items() if threshold_of(rule, name, given).level_of(age) is not None}
     for name, age in late.items():
         yield problem(f"timer {name}", f"it has not finished for {span(age)}", rule.remedy)
     for name in ("relay", "rescue"):
@@ -157,9 +164,8 @@ def check_timers(ages: dict[str, float]) -> Iterator[Finding]:
         yield Finding("timers", Level.OK, f"relay, rescue and {len(ages) - 2} others run")
 
 
-def check_queues(stats: Json) -> Iterator[Finding]:
-    limit = RULES["oldest-ready"].threshold.warning or 0.0
-    fine = True
+def check_queues(stats: Json, given: Given) -> Iterator[Finding]:
+    rule, fine = RULES["oldest-ready"], True
     for one in stats["queues"]:
         name, oldest = one["queue"], one["oldestReadySeconds"]
         if one["paused"]:
@@ -170,9 +176,9 @@ def check_queues(stats: Json) -> Iterator[Finding]:
                 f"paused; {counted(waits, 'job waits', 'jobs wait')}",
                 f"Let it go on: ./dev q resume {name}",
             )
-        elif oldest is not None and oldest > limit:
+        elif oldest is not None and threshold_of(rule, name, given).level_of(oldest) is not None:
             fine = False
-            yield problem(f"queue {name}", f"a job has been ready for {span(oldest)}", RULES["oldest-ready"].remedy)
+            yield problem(f"queue {name}", f"a job has been ready for {span(oldest)}", rule.remedy)
     if fine:
         yield Finding("queues", Level.OK, "no job has been ready for too long")
 

@@ -12,7 +12,7 @@ import typer
 from local.q.client import Json
 from local.q.errors import CommandError, usage
 from local.q.output import say, show_json
-from local.q.session import AsJson, Queue, client_of
+from local.q.session import AsJson, Queue, client_of, finite
 
 MOST_JOBS = 1000
 
@@ -27,11 +27,15 @@ def enqueue(
         str | None, typer.Option("-f", "--file", help="JSON: one payload or a list of them; - is standard input.")
     ] = None,
     priority: Annotated[int | None, typer.Option(help="1 (first) to 10 (last).")] = None,
-    delay: Annotated[float | None, typer.Option(metavar="SECONDS", help="Not before so many seconds.")] = None,
+    delay: Annotated[
+        float | None, typer.Option(metavar="SECONDS", callback=finite, help="Not before so many seconds.")
+    ] = None,
     run_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="Not before, as 2026-12-01T08:00:00+01:00.")
     ] = None,
-    expires_in: Annotated[float | None, typer.Option(metavar="SECONDS", help="Dead if not started by then.")] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(metavar="SECONDS", callback=finite, help="Dead if not started by then.")
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again gives the same job.")] = None,
     correlation_id: Annotated[str | None, typer.Option(help="For tracing.")] = None,
     option: Annotated[
@@ -80,7 +84,7 @@ def _payloads(file: str | None, fields: list[str]) -> dict[str, Any] | list[Any]
         return dict(map(_field, fields))
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        found = json_text.loads(text)
+        found = _parsed(text)
     except (OSError, ValueError, RecursionError) as error:
         raise usage(f"--file {file}: it cannot be read as JSON: {error}") from error
     if isinstance(found, dict):
@@ -143,6 +147,13 @@ def _typed(field: str) -> str:
 
 def _json(text: str, value: str) -> Any:
     try:
-        return json_text.loads(value)
-    except ValueError as error:
+        return _parsed(value)
+    except (ValueError, RecursionError) as error:
         raise usage(f"{text!r}: the value is not JSON: {error}") from error
+
+
+def _parsed(text: str) -> Any:
+    """Raises ValueError, also for what Python reads and JSON has not: NaN, Infinity, 1e400."""
+    found = json_text.loads(text)
+    json_text.dumps(found, allow_nan=False)
+    return found

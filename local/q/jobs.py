@@ -36,7 +36,7 @@ def show(context: typer.Context, which: Which, json: AsJson = False) -> None:
         _show_choice(which, found)
         return
     if "payload" not in found:
-        _show_message(found)
+        _show_letter(found)
         return
     _show(found)
 
@@ -172,20 +172,29 @@ def _show(job: Json) -> None:
         say(line)
 
 
-def _show_message(letter: Json) -> None:
-    say(f"{letter['id']}  {letter['queue']}  a message that is no job", "bold")
+def _show_letter(letter: Json) -> None:
+    """A message that is no job, or what is left of a job that is no longer kept."""
+    foreign = letter["jobId"] is None
+    what = "a message that is no job" if foreign else f"dead letter of job {letter['jobId']}, which is no longer kept"
+    say(f"{letter['id']}  {letter['queue']}  {what}", "bold")
     say(_why(letter), "red")
     say()
     show_fields([
         ("state", letter["state"]),
+        ("died", None if foreign else moment(letter["diedAt"])),
         ("reviewed by", letter["reviewedBy"]),
         ("review", letter["reviewNote"]),
     ])  # fmt: skip
-    _section("Message")
-    say(letter["text"] or "")
+    if foreign:
+        _section("Message")
+        say(letter["text"] or "")
     _section("What to do now")
-    came = f"it came at {moment(letter['diedAt'])} into storage queue {letter['queue']}"
-    say(f"This is not one of our messages: {came}. Find its sender; there is nothing to redrive.")
+    if foreign:
+        came = f"it came at {moment(letter['diedAt'])} into storage queue {letter['queue']}"
+        say(f"This is not one of our messages: {came}. Find its sender; there is nothing to redrive.")
+    else:
+        say("Its job is no longer kept, and the payload with it: there is nothing to redrive. What shall still be done")
+        say("is to be enqueued anew by whoever wanted it.")
     if letter["state"] == "open":
         say(f"Then: ./dev q discard {letter['id']}")
 

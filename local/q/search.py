@@ -26,8 +26,9 @@ FOR_PERSON = "Messages to {} that have not ended are not found by their recipien
 
 
 def find(client: Client, text: str) -> Json:
-    """A job whole (it has `payload`); the dead letter of a message that is no job (`body`); or a page of jobs (`items`)
-    where several fit, or where a person may have more messages. Raises CommandError when none does."""
+    """A job whole (it has `payload`); the dead letter of a message that is no job, or whose job is no longer kept
+    (`body`); or a page of jobs (`items`) where several fit, or where a person may have more messages. Raises
+    CommandError when none does."""
     text = text.strip()
     by_id = _by_id(client, text) if _is_id(text) else None
     if by_id is not None:
@@ -43,7 +44,7 @@ def find(client: Client, text: str) -> Json:
 
 
 def find_one(client: Client, text: str) -> Json:
-    """The one job, or the dead letter of a message that is no job, that the text finds. Raises CommandError, with what
+    """The one job, or the dead letter that is all there is of it, that the text finds. Raises CommandError, with what
     there is to choose from, when it may be several: of an order somebody must know what it is about."""
     found = find(client, text)
     if "items" not in found:
@@ -59,19 +60,17 @@ def job_id(client: Client, text: str) -> str:
     """The id of the one job that the text finds. Raises CommandError as `find_one`."""
     found = find_one(client, text)
     if "payload" not in found:
-        raise CommandError(Exit.REFUSED, f"{text!r} is a message that is no job: it can only be discarded.")
+        what = "a message that is no job" if found["jobId"] is None else "a dead letter whose job is no longer kept"
+        raise CommandError(Exit.REFUSED, f"{text!r} is {what}: it can only be discarded.")
     return str(found["id"])
 
 
 def letter_id(client: Client, text: str) -> str:
     """The id of the one dead letter, or of the one of the job, that the text finds. Raises CommandError as
     `find_one`, and where the job has none."""
-    if _is_id(text.strip()):
-        try:
-            return str(client.call("showDeadLetter", id=text.strip())["id"])
-        except CommandError as error:
-            if error.code is not Exit.NOT_FOUND:
-                raise
+    letter = _there(client, "showDeadLetter", text.strip()) if _is_id(text.strip()) else None
+    if letter is not None:
+        return str(letter["id"])
     found = find_one(client, text)
     if "payload" in found and found["deadLetterId"] is None:
         raise CommandError(Exit.NOT_FOUND, f"job {found['id']} is {found['state']}: it has no dead letter.")
@@ -100,17 +99,24 @@ def is_one_message(jobs: list[Json]) -> bool:
 
 
 def _by_id(client: Client, text: str) -> Json | None:
-    for operation in ("showJob", "showDeadLetter"):
-        try:
-            found: Json = client.call(operation, id=text)
-        except CommandError as error:
-            if error.code is not Exit.NOT_FOUND:
-                raise
-            continue
-        if operation == "showDeadLetter" and found["jobId"] is not None:
-            return _by_id(client, found["jobId"])
-        return found
-    return None
+    """Dead letters are kept for longer than jobs: then the letter is all there is."""
+    job = _there(client, "showJob", text)
+    if job is not None:
+        return job
+    letter = _there(client, "showDeadLetter", text)
+    if letter is None or letter["jobId"] is None:
+        return letter
+    return _there(client, "showJob", letter["jobId"]) or letter
+
+
+def _there(client: Client, operation: str, id_: str) -> Json | None:
+    try:
+        found: Json = client.call(operation, id=id_)
+    except CommandError as error:
+        if error.code is not Exit.NOT_FOUND:
+            raise
+        return None
+    return found
 
 
 def _is_id(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -21,6 +22,13 @@ Limit = Annotated[int, typer.Option(min=1, max=200, help="Rows of a page.")]
 From = Annotated[str | None, typer.Option("--from", metavar="TIME", help=f"Not before: {HOW}.")]
 To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before.")]
 Queue = Annotated[str, typer.Argument(help="A queue's name, e.g. teams-outbound.")]
+
+
+def finite(number: float | None) -> float | None:
+    """Of an option. Raises typer's BadParameter for what is no number, though Python reads it as one."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is no number")
+    return number
 
 
 class Session:

@@ -37,7 +37,7 @@ def tail(
     followed = [Followed(status) for status in (("dead",) if failed else ENDS)]
     show = show_line if json else _show
     before = sorted((one for follow in followed for one in follow.begin(client, queue)), key=_when)
-    for one in before[len(before) - lines :]:
+    for one in before[max(0, len(before) - lines) :]:
         show(one)
     note(f"Following {queue}; Ctrl-C ends it.")
     left = count

@@ -74,9 +74,14 @@ def _printable(secret: str, name: str) -> str:
 
 def api_address(given: str) -> str:
     """From an app's address, with or without /api/queue, to that of its admin API."""
-    parts = urlsplit(given.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise usage(f"the address must look like https://app.example, not {given!r}")
+    wrong = usage(f"the address must look like https://app.example, not {given!r}")
+    try:
+        parts = urlsplit(given.strip())
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise wrong from None
+    if not is_address or parts.query or parts.fragment:
+        raise wrong
     if parts.username is not None or parts.password is not None:
         raise usage(f"the address must not carry a name or password; put the key into {KEY}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):

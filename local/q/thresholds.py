@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,10 @@ from local.q.output import ago, show_json, show_table
 from local.q.session import AsJson, client_of
 
 NEVER = "never"
-FORM = "RULE=WARNING/CRITICAL or RULE:SCOPE=WARNING/CRITICAL, as backlog:teams-outbound=5000/20000; never: no alert"
+FORM = (
+    "RULE=WARNING/CRITICAL or RULE:SCOPE=WARNING/CRITICAL, as backlog:teams-outbound=5000/20000; "
+    "never: no alert; 5000/ leaves the other as it is"
+)
 
 
 def thresholds(
@@ -38,18 +42,21 @@ def _place(text: str) -> Json:
 def _read(text: str) -> Json:
     place, sign, values = text.partition("=")
     warning, slash, critical = values.partition("/")
-    if not (sign and slash):
+    given = {name: value for name, value in (("warning", warning), ("critical", critical)) if value}
+    if not (sign and slash and given):
         raise usage(f"--set {text}: write {FORM}")
-    return _place(place) | {"warning": _value(text, warning), "critical": _value(text, critical)}
+    return _place(place) | {name: _value(text, value) for name, value in given.items()}
 
 
 def _value(text: str, value: str) -> float | None:
     if value == NEVER:
         return None
     try:
-        return float(value)
+        if math.isfinite(number := float(value)):
+            return number
     except ValueError:
-        raise usage(f"--set {text}: {value!r} is no number; write {FORM}") from None
+        pass
+    raise usage(f"--set {text}: {value!r} is no number; write {FORM}")
 
 
 def _show(found: Json) -> None:

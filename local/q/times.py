@@ -18,12 +18,14 @@ def read_time(option: str, text: str | None) -> str | None:
     if text is None:
         return None
     text = text.strip()
-    if (ago := _AGO.fullmatch(text)) is not None:
-        return (datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
     try:
+        if (ago := _AGO.fullmatch(text)) is not None:
+            return (datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
         if (clock := _CLOCK.fullmatch(text)) is not None:
             today = datetime.now().astimezone()
             return today.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0).isoformat()
         return datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError:
         raise usage(f"{option} {text}: it is no time; write {HOW}") from None
+    except OverflowError:
+        raise usage(f"{option} {text}: it is too far away") from None

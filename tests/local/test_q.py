@@ -19,14 +19,15 @@ from local.q import doctor, output
 from local.q.alerts import LOOKS
 from local.q.app import main
 from local.q.attempts import folded, show_attempts
-from local.q.client import OPERATIONS, refusal, unreachable
+from local.q.client import OPERATIONS, Client, refusal, unreachable
+from local.q.dead_letters import review
 from local.q.enqueue import read_option, read_payload
 from local.q.errors import CommandError, Exit
 from local.q.findings import Finding, Level, by_weight, problem
 from local.q.jobs import retry, show
 from local.q.permissions import NEEDS, judge
 from local.q.search import find, job_id, letter_id
-from local.q.tail import Followed
+from local.q.tail import Followed, tail
 from local.q.target import KEY, TOKEN, URL, Target, api_address, find_target
 from local.q.times import read_time
 from shared.access import KEY_HEADER
@@ -48,7 +49,17 @@ def test_cli_address_may_be_that_of_the_app_or_of_its_api(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["app.example", "ftp://app.example", "https://", "https://a@app.example", "https://app.example?code=x"]
+    "given",
+    [
+        "app.example",
+        "ftp://app.example",
+        "https://",
+        "https://a@app.example",
+        "https://app.example?code=x",
+        "http://[bad",
+        "https://app.example:99999",
+        "https://app.example:x",
+    ],
 )
 def test_cli_address_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(CommandError) as caught:
@@ -132,9 +143,29 @@ def test_cli_doctor_finds_a_wrong_clock_and_a_timer_that_stands() -> None:
         assert found.level is level, off
         assert level is Level.OK or ("ahead" if off > 0 else "behind") in found.text
     fine = {"relay": 10.0, "rescue": 20.0, "partitions": 3600.0}
-    assert [one.level for one in doctor.check_timers(fine)] == [Level.OK]
-    assert [one.part for one in doctor.check_timers(fine | {"relay": 90.0})] == ["timer relay"]
-    assert [one.part for one in doctor.check_timers({"relay": 10.0})] == ["timer rescue"]
+    assert [one.level for one in doctor.check_timers(fine, {})] == [Level.OK]
+    assert [one.part for one in doctor.check_timers(fine | {"relay": 90.0}, {})] == ["timer relay"]
+    assert [one.part for one in doctor.check_timers({"relay": 10.0}, {})] == ["timer rescue"]
+
+
+def test_cli_doctor_judges_the_timers_that_the_alerts_know_and_by_what_somebody_set() -> None:
+    fine = {"relay": 10.0, "rescue": 20.0}
+    slow = {"clean-up": 80_000.0, "poison-sweep": 299.0, "reports": 605.0}  # a day, five and ten minutes apart
+    text = "\n".join(f'fleet_queue_timer_age_seconds{{timer="{name}"}} {age}' for name, age in (fine | slow).items())
+    assert dict(doctor._AGE.findall(text)) == {name: str(age) for name, age in (fine | slow).items()}
+    [found] = doctor.check_timers(fine | slow, {})
+    assert (found.level, found.text) == (Level.OK, "relay, rescue and 0 others run")
+    assert [one.part for one in doctor.check_timers(fine | {"alerts": 700.0}, {})] == ["timer alerts"]
+    row = {"rule": "timer", "scope": "relay", "warning": 5.0, "critical": None, "changedBy": "key 1"}
+    built_in = {"rule": "timer", "scope": "", "warning": 1.0, "critical": 2.0, "changedBy": None}
+    given = doctor.read_thresholds({"items": [row, built_in]})
+    assert [one.part for one in doctor.check_timers(fine, given)] == ["timer relay"]
+    given = doctor.read_thresholds({"items": [row | {"warning": None}]})
+    assert [one.level for one in doctor.check_timers(fine | {"relay": 9000.0}, given)] == [Level.OK], "switched off"
+    stats = {"queues": [{"queue": "sync", "oldestReadySeconds": 400.0, "paused": False}]}
+    assert [one.part for one in doctor.check_queues(stats, {})] == ["queue sync"]
+    given = doctor.read_thresholds({"items": [row | {"rule": "oldest-ready", "scope": "sync", "warning": 500.0}]})
+    assert [one.level for one in doctor.check_queues(stats, given)] == [Level.OK]
 
 
 def test_cli_doctor_tells_of_subscriptions_near_their_end() -> None:
@@ -212,9 +243,25 @@ def test_cli_timeline_says_the_ends_of_attempts_once() -> None:
 
 def test_cli_payload_fields_are_text_or_json() -> None:
     assert read_payload(None, ["a=1=2", "b:=[1]", "c="]) == {"a": "1=2", "b": [1], "c": ""}
-    for wrong in ("a", "=x", ":=1", "a:=x"):
-        with pytest.raises(CommandError):
+    for wrong in ("a", "=x", ":=1", "a:=x", "a:=NaN", "a:=[-Infinity]", "a:=1e400"):
+        with pytest.raises(CommandError) as caught:
             read_payload(None, [wrong])
+        assert caught.value.code is Exit.USAGE and repr(wrong) in str(caught.value)
+
+
+def test_cli_number_that_is_none_is_the_typists_mistake_not_the_apps(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        (("enqueue", "sync", "x=1", "--delay", "nan"), "'--delay': nan is no number"),
+        (("enqueue", "sync", "x=1", "--expires-in", "inf"), "'--expires-in': inf is no number"),
+        (("redrive", "--queue", "sync", "--rate", "nan", "--yes"), "'--rate': nan is no number"),
+        (("thresholds", "--set", "backlog=nan/inf"), "--set backlog=nan/inf: 'nan' is no number"),
+        (("thresholds", "--set", "backlog=/"), "--set backlog=/: write RULE=WARNING/CRITICAL"),
+    ):
+        assert main(["--url", "http://127.0.0.1:1", *arguments], dict, "./dev q") == Exit.USAGE, arguments
+        assert told in capsys.readouterr().err
+    with pytest.raises(CommandError, match="nothing was sent") as caught:
+        Client(Target("http://127.0.0.1:1", {})).call("changeLimits", queue="sync", body={"a": float("inf")})
+    assert caught.value.code is Exit.USAGE
 
 
 def test_cli_options_are_text_or_json() -> None:
@@ -235,9 +282,10 @@ def test_cli_takes_times_as_people_type_them() -> None:
     assert read_time("--from", "2026-12-01T08:00:00Z") is not None and read_time("--from", None) is None
     [clock] = [datetime.fromisoformat(read_time("--from", "14:30") or "")]
     assert (clock.hour, clock.minute) == (14, 30) and clock.tzinfo is not None
-    for wrong in ("soon", "25:00", "h", "2 weeks"):
-        with pytest.raises(CommandError, match="--from"):
+    for wrong in ("soon", "25:00", "h", "2 weeks", "999999d", "0001-01-01"):
+        with pytest.raises(CommandError, match="--from") as caught:
             read_time("--from", wrong)
+        assert caught.value.code is Exit.USAGE
 
 
 class _Found:
@@ -245,8 +293,14 @@ class _Found:
 
     def __init__(self, *jobs: dict[str, Any]) -> None:
         self.jobs = {job["id"]: job for job in jobs}
+        self.reviews: list[tuple[str, Any]] = []
 
-    def call(self, operation: str, *, query: dict[str, Any] | None = None, id: str = "") -> dict[str, Any]:
+    def call(
+        self, operation: str, *, query: dict[str, Any] | None = None, body: Any = None, id: str = ""
+    ) -> dict[str, Any]:
+        if operation == "reviewDeadLetter":
+            self.reviews.append((id, body))
+            return {"id": id, "reviewedBy": "key 1"}
         if operation == "findJobs":
             return {"items": list(self.jobs.values()), "next": None}
         if operation == "showJob" and id in self.jobs:
@@ -291,7 +345,36 @@ def test_cli_show_opens_no_message_of_a_person_who_may_have_more_under_way(
         assert "payload" in find(_Found(job | own), text), (text, own)  # type: ignore[arg-type]
 
 
-def test_cli_orders_take_what_show_takes_where_it_is_one_job() -> None:
+def test_cli_show_of_a_dead_letter_whose_job_is_no_longer_kept_is_the_letter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, letter = str(UUID(int=1)), str(UUID(int=5))
+    asked: list[str] = []
+
+    class Api:
+        def call(self, operation: str, *, id: str) -> dict[str, Any]:
+            asked.append(operation)
+            if operation == "showDeadLetter" and id in (job, letter):
+                return {
+                    "id": letter, "jobId": job, "queue": "sync", "state": "open", "errorClass": "auth", "text": None,
+                    "errorMessage": "403", "diedAt": "2026-10-01T14:00:00Z", "reviewedBy": None, "reviewNote": None,
+                }  # fmt: skip
+            raise CommandError(Exit.NOT_FOUND, "no such thing")
+
+    monkeypatch.setattr("local.q.jobs.client_of", lambda _: Api())
+    for text in (letter, job):
+        asked.clear()
+        show(None, text)  # type: ignore[arg-type]
+        said = capsys.readouterr().out
+        assert f"dead letter of job {job}, which is no longer kept" in said and "auth: 403" in said
+        assert f"./dev q discard {letter}" in said and "not one of our messages" not in said
+        assert asked == ["showJob", "showDeadLetter", "showJob"]
+        assert letter_id(Api(), text) == letter  # type: ignore[arg-type]
+        with pytest.raises(CommandError, match="a dead letter whose job is no longer kept: it can only be discarded"):
+            job_id(Api(), text)  # type: ignore[arg-type]
+
+
+def test_cli_orders_take_what_show_takes_where_it_is_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
     one = {"id": str(UUID(int=1)), "redriveOf": None, "state": "dead", "deadLetterId": str(UUID(int=5))}
     other = {"id": str(UUID(int=2)), "redriveOf": None, "state": "completed", "deadLetterId": None}
     several = _Found(*(job | {"queue": "teams-outbound", "label": job["state"]} for job in (one, other)))
@@ -299,6 +382,10 @@ def test_cli_orders_take_what_show_takes_where_it_is_one_job() -> None:
     assert letter_id(_Found(one), "trip-1") == one["deadLetterId"]  # type: ignore[arg-type]
     with pytest.raises(CommandError, match="is completed: it has no dead letter"):
         letter_id(_Found(other), "trip-1")  # type: ignore[arg-type]
+    reviewed = _Found(one)
+    monkeypatch.setattr("local.q.dead_letters.client_of", lambda _: reviewed)
+    review(None, "trip-1", "the chat was deleted")  # type: ignore[arg-type]
+    assert reviewed.reviews == [(one["deadLetterId"], {"note": "the chat was deleted"})]
     for which in (job_id, letter_id):
         with pytest.raises(CommandError, match="does not say which") as caught:
             which(several, "trip-1")  # type: ignore[arg-type]
@@ -386,6 +473,19 @@ def test_cli_tail_shows_each_end_once_also_one_that_shows_late() -> None:
     assert new() == [f"new-{number:03}" for number in range(450)] and new() == []
     ends.ids.append((start + timedelta(seconds=1), "late"))
     assert new() == ["late"] and new() == []
+
+
+@pytest.mark.parametrize(("lines", "shown"), [(10, 7), (7, 7), (5, 5), (20, 7), (0, 0)])
+def test_cli_tail_shows_as_many_of_the_last_ends_as_there_are(
+    monkeypatch: pytest.MonkeyPatch, lines: int, shown: int
+) -> None:
+    ends, said = _Ends(), list[str]()
+    ends.ids = [(datetime(2026, 11, 25, 12, 0, number, tzinfo=UTC), f"job-{number}") for number in range(7)]
+    monkeypatch.setattr("local.q.tail.client_of", lambda _: ends)
+    monkeypatch.setattr("local.q.tail.show_line", lambda one: said.append(one["id"]))
+    monkeypatch.setattr("local.q.tail._follow", lambda *_: ())
+    tail(None, "sync", failed=True, lines=lines, json=True)  # type: ignore[arg-type]
+    assert said == [f"job-{number}" for number in range(7 - shown, 7)]
 
 
 def test_cli_tail_of_a_queue_where_nothing_has_ended() -> None:
