@@ -44,7 +44,7 @@ def serve(path: str, req: func.HttpRequest, given: Mapping[str, str] | None = No
 
 def _add(address: str, path: str, given: Mapping[str, str]) -> None:
     async def run(req: func.HttpRequest) -> func.HttpResponse:
-        return await run_apart(serve, path, req, given)
+        return await run_apart("people", serve, path, req, given)
 
     trigger = bp.route(f"queue/{address}", methods=METHODS, auth_level=func.AuthLevel.ANONYMOUS)
     bp.function_name(function_name(address))(trigger(run))

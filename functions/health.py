@@ -15,7 +15,7 @@ bp = func.Blueprint()  # type: ignore[no-untyped-call]
 async def show_health(req: func.HttpRequest) -> func.HttpResponse:
     """200 when everything is there, else 503 and what lacks."""
     refusal = wrong_method(req, "GET")
-    return refusal if refusal is not None else await run_apart(_report)
+    return refusal if refusal is not None else await run_apart("people", _report)
 
 
 def _report() -> func.HttpResponse:

@@ -47,7 +47,7 @@ async def _take(req: func.HttpRequest) -> func.HttpResponse:
     if refusal is not None:
         return refusal
     token = next((text for name, text in req.params.items() if name.lower() == "validationtoken"), None)
-    return await run_apart(_deliver, req, until) if token is None else _shake_hands(token)
+    return await run_apart("deliveries", _deliver, req, until) if token is None else _shake_hands(token)
 
 
 def _shake_hands(token: str) -> func.HttpResponse:

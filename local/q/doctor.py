@@ -17,6 +17,7 @@ from local.q.errors import CommandError, Exit
 from local.q.findings import Finding, Level, by_weight, problem
 from local.q.output import ago, counted, say, show_json, span
 from local.q.session import AsJson, session_of
+from shared.engine.errors import NoRightsError, NotMigratedError
 from shared.monitoring.rules import RULES, TIMERS, Threshold, threshold_of
 
 #: Entra and Azure Storage refuse requests at five and fifteen minutes.
@@ -37,8 +38,8 @@ PARTS = {
         "away",
     ): "Look whether the storage account is there, and whether the app may use it and its queues exist.",
     ("storage", "not configured"): "Set QueueStorage, or QueueStorage__queueServiceUri, in the app's settings.",
+    **{("database", one.state): one.remedy for one in (NotMigratedError, NoRightsError)},
 }
-
 
 MARKS = {
     Level.OK: ("ok", "green"),

@@ -22,6 +22,7 @@ from shared.engine.errors import (
     EnqueueError,
     Problem,
     QueueClosedError,
+    StoreNotReadyError,
     StoreUnavailableError,
     TransportUnavailableError,
     UnknownQueueError,
@@ -87,6 +88,9 @@ def answer(
         raise RefusalError(409, str(error)) from error
     except EnqueueError as error:
         raise RefusalError(422, str(error), error.problems) from error
+    except StoreNotReadyError as error:
+        log.error("admin.store_not_ready", extra={"error": str(error)})
+        raise RefusalError(503, f"the database: {error.state}. {error.remedy}", headers=RETRY_SOON) from error
     except (StoreUnavailableError, TransportUnavailableError, SettingsError) as error:
         log.warning("admin.unavailable", extra={"error": str(error)})
         raise RefusalError(503, "the job store cannot be used now; try again", headers=RETRY_SOON) from error

@@ -87,5 +87,6 @@ def missing_key_problems() -> Sequence[Problem]:
 
 
 def _reach_database() -> None:
-    with database().connection() as conn:
-        conn.execute("select 1 from queue.queue_settings limit 1")
+    from shared.postgres.migrate import check
+
+    check(database())

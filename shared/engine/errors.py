@@ -7,6 +7,9 @@ FleetQueueError
 │   └── PayloadError        the payload or an option does not validate; `.problems` names the fields
 │       └── NewerPayloadError  all that is wrong are fields that this release does not know
 ├── StoreUnavailableError   the database is away or refuses for now; nothing is known to be lost
+│   └── StoreNotReadyError  … until a person does what `.remedy` says
+│       ├── NotMigratedError
+│       └── NoRightsError
 ├── TransportUnavailableError  the Storage Queue is away; jobs are durable without it
 ├── UnreadableMessageError  a queue message is neither a wake-up nor a job
 ├── MessageHeldError        what a message's processing needs is away: it is put back and comes again
@@ -69,6 +72,30 @@ class NewerPayloadError(PayloadError):
 
 class StoreUnavailableError(FleetQueueError):
     """The database cannot be used now. Whatever was not settled comes back when its lease ends."""
+
+
+class StoreNotReadyError(StoreUnavailableError):
+    """The database answers and cannot be used: in one word or two (`state`), and what to do about it (`remedy`)."""
+
+    state: ClassVar[str]
+    remedy: ClassVar[str]
+
+
+class NotMigratedError(StoreNotReadyError):
+    """It lacks what this release needs."""
+
+    state = "not migrated"
+    remedy = "Run ./dev migrate, with DATABASE_URL set to the database that the app uses."
+
+
+class NoRightsError(StoreNotReadyError):
+    """The role that the app signs in as may not use what is there."""
+
+    state = "no rights"
+    remedy = (
+        "Run ./dev migrate as the role in the app's DATABASE_URL, or make that role a member of the one that ran it"
+        " (grant OWNER to ROLE)."
+    )
 
 
 class TransportUnavailableError(FleetQueueError):

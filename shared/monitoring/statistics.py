@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from shared.engine.errors import StoreUnavailableError
 from shared.monitoring.histogram import percentile
+from shared.monitoring.latest import Latest, LookUnderWayError
 
 BUCKET = timedelta(minutes=5)
 #: Many watchers cause one look.
 CACHE_SECONDS = 1.0
 #: A look that took long is good for so many times as long.
 REST = 10
+#: How long a watcher waits for a first look of another one.
+PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +162,16 @@ class Overview:
     counted, and a backlog of millions takes a while."""
 
     def __init__(self, statistics: Statistics, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._statistics = statistics
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._last: Sequence[QueueNow] = ()
-        self._good_until = -math.inf
+        self._latest = Latest(
+            statistics.overview, lambda taken: max(CACHE_SECONDS, REST * taken), PATIENCE_SECONDS, monotonic
+        )
 
     def queues(self) -> Sequence[QueueNow]:
-        with self._lock:
-            begun = self._monotonic()
-            if begun >= self._good_until:
-                self._last = self._statistics.overview()
-                taken = self._monotonic() - begun
-                self._good_until = begun + max(CACHE_SECONDS, REST * taken)
-            return self._last
+        """Raises StoreUnavailableError, also while a first count takes very long."""
+        try:
+            return self._latest.get()
+        except LookUnderWayError:
+            raise StoreUnavailableError("the queues are still being counted") from None
 
 
 def _minutes(activity: Activity) -> float:

@@ -11,18 +11,20 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import resources
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 
+from shared.engine.errors import NotMigratedError
 from shared.engine.json_text import to_json
 from shared.engine.ports import Limits
 from shared.handlers.registry import QUEUES, QueueSpec
 from shared.postgres import history_indexes
 from shared.postgres.job_rows import limits_json, retries_json
+from shared.postgres.pool import Database
 
 LOCK_KEY = 0x466C6565745175  # any number, the same for every runner
 LOCK_TIMEOUT = "4s"
@@ -77,6 +79,23 @@ def migrate(dsn: str) -> list[str]:
             _lock(conn)
             _declare_queues(conn)
     return applied
+
+
+def check(database: Database) -> None:
+    """That the database is there and is not older than this release. Raises StoreUnavailableError, NotMigratedError."""
+    with database.connection() as conn:
+        row: Any = conn.execute(
+            "select (select coalesce(max(version), 0) from queue.schema_version),"
+            " exists (select from queue.queue_settings)"
+        ).fetchone()
+    version, has_queues = row
+    if version < _newest() or not has_queues:
+        raise NotMigratedError(f"the database is at migration {version}, this release needs {_newest()}")
+
+
+@cache
+def _newest() -> int:
+    return migrations()[-1].version
 
 
 def _apply(conn: psycopg.Connection, migration: Migration) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from shared.engine.errors import StoreUnavailableError
+from shared.engine.errors import NoRightsError, NotMigratedError, StoreUnavailableError
 
 #: How long a caller waits for a connection before the database counts as away.
 CHECKOUT_SECONDS = 3.0
@@ -19,6 +19,13 @@ CHECKOUT_SECONDS = 3.0
 TRUSTED_IDLE_SECONDS = 10.0
 #: Below the hour that an Entra token lives, so that no connection outlives its password.
 MAX_LIFETIME_SECONDS = 30 * 60.0
+#: What a statement meets in a database that ./dev migrate has not brought to this release.
+_NOT_MIGRATED = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 _TIMEOUTS = "-c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000 -c lock_timeout=10000"
 
 
@@ -60,6 +67,10 @@ class Database:
             raise StoreUnavailableError(f"the database is away: {type(error).__name__}: {error}") from error
         except psycopg.errors.ReadOnlySqlTransaction as error:
             raise StoreUnavailableError("the database is read-only: a failover is under way") from error
+        except _NOT_MIGRATED as error:
+            raise NotMigratedError(f"the database is not migrated: {error.diag.message_primary}") from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise NoRightsError(f"the database refuses the app's role: {error.diag.message_primary}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection]:

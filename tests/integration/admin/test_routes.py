@@ -14,9 +14,11 @@ import pytest
 from shared import bootstrap
 from shared.engine.errors import ParkedError
 from shared.engine.job import Completed, Dead, ErrorClass, Failure, Settlement
+from shared.monitoring.health import Health
 from shared.postgres.alerts import PostgresAlerts
 from shared.postgres.circumstances import circumstances
 from shared.postgres.identity_waits import PostgresIdentityWaits
+from shared.postgres.migrate import check
 from tests.integration.admin.conftest import Api
 
 QUEUE = "teams-outbound"
@@ -330,6 +332,25 @@ def test_schedules_are_made_changed_run_and_deleted(api: Api) -> None:
     status, wrong = api.ask("GET", "schedule-times", query={"cron": "x", "timeZone": "Mars"})
     assert (status, {one["field"] for one in wrong["errors"]}) == (422, {"cron", "timeZone"})
     assert api.ask("DELETE", "schedules/{name}", name="daily")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ("alter schema queue rename to elsewhere", "not migrated"),
+        ("delete from queue.schema_version where version > 1; drop function queue.backlog()", "not migrated"),
+        ("alter database {name} set role = 'pg_monitor'", "no rights"),
+    ],
+)
+def test_a_database_that_cannot_be_used_yet_is_503_with_the_remedy(
+    api: Api, sql: psycopg.Connection, database_name: str, change: str, state: str
+) -> None:
+    sql.execute(change.format(name=database_name).encode())
+    report = Health({"database": lambda: check(bootstrap.database())}, list).report()
+    assert report.checks == {"database": state}
+    for path in ("stats", "prometheus"):
+        status, answer = api.ask("GET", path)
+        assert status == 503 and state in answer["detail"] and "./dev migrate" in answer["detail"], answer
 
 
 def test_alerts_are_listed_and_acknowledged(api: Api, sql: psycopg.Connection) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import azure.functions as func
 import pytest
 
 from functions import health
-from shared.engine.errors import Problem, StoreUnavailableError, TransportUnavailableError
+from local.q.doctor import check_parts
+from shared.engine.errors import (
+    NoRightsError,
+    NotMigratedError,
+    Problem,
+    StoreNotReadyError,
+    StoreUnavailableError,
+    TransportUnavailableError,
+)
 from shared.monitoring.health import CACHE_SECONDS, Health
 from tests.unit.functions.requests import assert_problem, document, request
 
@@ -83,6 +92,42 @@ def test_many_askers_cause_one_look_and_a_later_one_looks_again() -> None:
     now[0] = CACHE_SECONDS
     health.report()
     assert part.reached == 2
+
+
+def test_while_one_looks_others_are_told_what_was_before_and_none_waits_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.monitoring.health.PATIENCE_SECONDS", 0.01)
+    now, looking, go_on = [0.0], threading.Event(), threading.Event()
+
+    def hang() -> None:
+        looking.set()
+        assert go_on.wait(10)
+
+    health = Health({"database": hang}, list, lambda: now[0])
+    for expected in ("no answer yet", "ok"):
+        with ThreadPoolExecutor() as threads:
+            looker = threads.submit(health.report)
+            assert looking.wait(10)
+            assert health.report().checks == {"database": expected}
+            go_on.set()
+            assert looker.result(10).is_healthy
+        looking.clear()
+        go_on.clear()
+        now[0] += CACHE_SECONDS
+
+
+@pytest.mark.parametrize("error", [NotMigratedError("relation x"), NoRightsError("for schema x")])
+def test_a_database_that_waits_for_a_person_is_told_apart_from_one_that_is_away(
+    built: dict[str, Any], error: StoreNotReadyError
+) -> None:
+    built["health"] = Health({"database": Part(error)}, list)
+    response = show_health(request("GET"))
+    assert response.status_code == 503
+    assert document(response)["checks"] == {"database": error.state}
+    [found, _] = check_parts(document(response))
+    assert found.remedy == error.remedy and "./dev migrate" in found.remedy
+    assert b" x" not in response.get_body()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,6 +12,7 @@ import azure.functions as func
 import pytest
 
 from functions import webhooks
+from functions.apart import THREADS, run_apart
 from functions.webhooks import LARGEST_DELIVERY_BYTES
 from shared.engine.errors import TransportUnavailableError
 from shared.handlers.intake import DeliveryError
@@ -63,6 +65,25 @@ def test_a_handshake_answers_the_token_as_plain_text_without_any_settings(route:
     assert response.get_body() == TOKEN.encode()
     assert (response.mimetype, response.charset) == ("text/plain", "utf-8")
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_delivery_is_taken_while_askers_hang_on_all_threads_of_theirs(intake: FakeIntake) -> None:
+    hanging, go_on = threading.Semaphore(0), threading.Event()
+
+    def hang() -> None:
+        hanging.release()
+        go_on.wait(10)
+
+    async def deliver() -> func.HttpResponse:
+        askers = [asyncio.create_task(run_apart("people", hang)) for _ in range(2 * THREADS)]
+        await asyncio.to_thread(lambda: [hanging.acquire(timeout=10) for _ in range(THREADS)])
+        taken: func.HttpResponse = await webhooks.take_notifications(request("POST", body=b"{}"))
+        assert not go_on.is_set()
+        go_on.set()
+        await asyncio.gather(*askers)
+        return taken
+
+    assert asyncio.run(deliver()).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+import pytest
+
+from shared.engine.errors import StoreUnavailableError
+from shared.monitoring.latest import STILL_TOLD_SECONDS
 from shared.monitoring.statistics import CACHE_SECONDS, REST, Overview, QueueNow, Statistics
 
 
@@ -20,6 +26,41 @@ class Counting:
         self.looks += 1
         self.now += self.takes
         return ()
+
+
+def test_while_one_looks_others_are_told_what_was_before_unless_it_is_old_or_the_look_before_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.monitoring.statistics.PATIENCE_SECONDS", 0.01)
+    looking, go_on = threading.Event(), threading.Event()
+
+    class Hanging(Counting):
+        def overview(self) -> Sequence[QueueNow]:
+            super().overview()
+            looking.set()
+            assert go_on.wait(10)
+            if self.looks == 4:
+                raise StoreUnavailableError("away")
+            return ()
+
+    statistics = Hanging(takes=0.0)
+    overview = Overview(cast(Statistics, statistics), lambda: statistics.now)
+    later = (0.0, CACHE_SECONDS, CACHE_SECONDS + STILL_TOLD_SECONDS, CACHE_SECONDS, 0.0)
+    for seconds, is_told in zip(later, (False, True, False, True, False), strict=True):
+        looking.clear()
+        go_on.clear()
+        statistics.now += seconds
+        with ThreadPoolExecutor() as threads:
+            looker = threads.submit(overview.queues)
+            assert looking.wait(10)
+            if is_told:
+                assert overview.queues() == ()
+            else:
+                with pytest.raises(StoreUnavailableError, match="still being counted"):
+                    overview.queues()
+            go_on.set()
+            assert (looker.exception(10) is not None) == (statistics.looks == 4)
+    assert statistics.looks == len(later)
 
 
 def test_many_watchers_cause_one_look_a_second() -> None:
