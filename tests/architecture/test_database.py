@@ -14,7 +14,8 @@ ENGINE = sorted([*(ROOT / "shared/engine").rglob("*.py"), *(ROOT / "shared/postg
 #: Lost, or left to the next client, when the pooler gives the connection to somebody else.
 OF_A_SESSION = re.compile(
     r"\blisten\s+\w|\bunlisten\b|\bpg_(try_)?advisory_lock\b|\bset\s+session\b|\bcreate\s+temp|^\s*\"?prepare\s"
-    r"|\bset_config\([^)]*,\s*false\)|execute\(\s*f?\"set\s",
+    r"|\bset_config\([^)]*,\s*false\)"
+    r"|(execute|executemany|SQL)\(\s*[rbfu]{0,2}(\"\"\"|\"|')\s*set\s(?!local\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -35,6 +36,11 @@ def test_no_statement_leaves_anything_in_its_session(path: Path) -> None:
         "create temporary table x ()",
         "select set_config('lock_timeout', '1s', false)",
         'conn.execute("set timezone = utc")',
+        'conn.execute(b"set timezone = utc")',
+        'conn.execute(rb"SET timezone = utc")',
+        "conn.execute('set timezone = utc')",
+        'conn.execute(\n    """\n    set timezone = utc""")',
+        'conn.execute(sql.SQL("SET {} = utc").format(name))',
     ],
 )
 def test_the_check_finds_statements_of_a_session(statement: str) -> None:

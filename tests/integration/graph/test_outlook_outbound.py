@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import uuid4
 
 import pytest
 
-from shared.engine.job import ErrorClass
+from shared.engine.context import Context
+from shared.engine.errors import LeaseLostError, UncertainError
+from shared.engine.job import Attempt, ErrorClass, Job
+from shared.graph.mail import MailState
 from shared.handlers.mail_payload import Mail
-from tests.integration.graph.conftest import DISPATCH, DRIVER, Wired, base64_of
+from tests.integration.graph.conftest import DISPATCH, DRIVER, Run, Wired, base64_of
 
 BIG = base64_of(b"x" * 1_200_000)
 
@@ -121,6 +127,30 @@ def test_a_5xx_of_the_send_is_read_back_before_another(wired: Wired, status: int
     assert run.classes == [ErrorClass.UNCERTAIN]
     assert len(mails(wired)) == 1
     assert len(wired.graph.mailbox(DISPATCH)) == 1
+
+
+def test_a_worker_that_has_lost_its_job_sends_no_mail(wired: Wired) -> None:
+    """The first attempt's answer was lost; the second loses its lease while it looks for what the first has done."""
+    first = Job(uuid4(), "outlook-outbound", "", 1, 5, uuid4())
+    run = Run(first)
+    wired.graph.add_fault("status", path="/send$", status=503)
+    handler = wired.handler("outlook-outbound")
+    with pytest.raises(UncertainError):
+        handler(first, mail(), Context(saver=run.save, permits=wired._permit))
+    now = datetime.now(UTC)
+    failed = Attempt(1, now, now, "w", "failed", ErrorClass.UNCERTAIN)
+    second = replace(run.job, attempt=2, attempts=(failed,), lease_token=uuid4())
+    context = Context(saver=run.save, permits=wired._permit)
+    find = wired.mail.find_by_job
+
+    def taken_over_meanwhile(*args: Any, **more: Any) -> list[MailState]:
+        context.lease_lost.set()
+        return find(*args, **more)
+
+    wired.mail.find_by_job = taken_over_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(LeaseLostError):
+        handler(second, mail(), context)
+    assert mails(wired) == [] and len(wired.sent()) == 1
 
 
 def test_504_though_the_mail_was_sent_makes_one_mail(wired: Wired) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -171,12 +172,13 @@ def test_a_closed_pool_is_told_as_away_to_who_is_late_and_opens_again(database: 
     assert PostgresStore(database).settings(QUEUE).queue == QUEUE
 
 
-def test_no_prepared_statements_that_a_transaction_pooler_could_lose(database: Database) -> None:
-    store = PostgresStore(database)
-    for _ in range(10):
-        store.claim(QUEUE, 1, "w", LEASE)
-    with database.connection() as conn:
-        assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
+def test_no_prepared_statements_that_a_transaction_pooler_could_lose(direct_url: str) -> None:
+    with closing(Database(direct_url, max_size=1)) as database:  # so that the claims went through this one
+        store = PostgresStore(database)
+        for _ in range(10):
+            store.claim(QUEUE, 1, "w", LEASE)
+        with database.connection() as conn:
+            assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
 
 
 def test_a_settlement_on_a_day_without_partition_makes_it(

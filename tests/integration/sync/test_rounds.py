@@ -409,13 +409,27 @@ def test_a_link_off_graphs_host_is_neither_followed_nor_stored(bench: Bench, hos
     assert {row["display_name"] for row in bench.rows("select display_name from queue.contacts")} == {"changed"}
 
 
-def test_a_token_that_ends_on_the_way_costs_one_refresh_and_no_page(bench: Bench) -> None:
-    fill(bench, 3)
-    bench.sync("contacts")
-    bench.graph.control("POST", "expire-tokens", {})
-    fill(bench, 2)
+@pytest.mark.usefixtures("small_pages")
+def test_a_token_that_ends_on_the_way_costs_one_refresh_and_no_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = fill(bench, 9)
+    ask, pages = bench.session.request, 0
+
+    def until_the_third_page(method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal pages
+        pages += "contacts/delta" in str(url)
+        if pages == 3:
+            bench.graph.control("POST", "expire-tokens", {})
+            pages += 1
+        return ask(method, url, *args, **kwargs)
+
+    monkeypatch.setattr(bench.session, "request", until_the_third_page)
     run = bench.sync("contacts")
-    assert run.result is not None and run.result["created"] == 2
+    assert run.result is not None and run.result["created"] == 9 and bench.alive("contacts") == ids
+    asked = [(one["path"], one["status"]) for one in bench.graph.requests()]
+    assert [status for path, status in asked if path.endswith("/token")] == [200, 200]
+    assert [status for _, status in asked].count(401) == 1
 
 
 def test_names_hold_what_jsonb_cannot(bench: Bench) -> None:

@@ -151,6 +151,21 @@ def test_equal_failures_spread() -> None:
     assert max(seconds.values()) <= 2 * 1000 / len(seconds) and len(seconds) == 4
 
 
+@pytest.mark.parametrize("error_class", [ErrorClass.NETWORK, ErrorClass.RATE_LIMIT])
+@pytest.mark.parametrize("failed_before", range(5))
+def test_each_retry_of_equal_failures_is_spread_evenly_over_a_quarter_of_its_delay(
+    error_class: ErrorClass, failed_before: int
+) -> None:
+    """Of a first network retry that is a quarter of a second only: the later ones take a herd apart."""
+    least = TABLE[error_class][failed_before]
+    random, parts = Random(2), Counter[int]()
+    for _ in range(1000):
+        outcome = decide(job(*[error_class] * failed_before), Failure(error_class, "reset"), random)
+        assert isinstance(outcome, Retry)
+        parts[int((outcome.delay.total_seconds() - least) / (least * JITTER) * 10)] += 1
+    assert set(parts) <= {*range(10)} and all(70 <= parts[part] <= 130 for part in range(10))
+
+
 @pytest.mark.parametrize(
     ("error", "error_class"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from calendar import monthrange
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from shared.engine.cron import Cron, CronError, ZoneError, explain, parse_cron, parse_zone
 
 MINUTE = timedelta(minutes=1)
+YEARS = (2026, 2027, 2028)
 #: The local day of a change, and the next: clocks forward, then back.
 CHANGES = {
     "Europe/Berlin": ("2026-03-29", "2026-10-25"),
@@ -106,6 +108,26 @@ def test_an_hourly_slot_comes_every_hour_of_real_time_where_clocks_change_by_hou
         assert max(apart) <= timedelta(minutes=90) and len(found) >= 8760
     else:
         assert apart == {timedelta(hours=1)} and len(found) == 8760
+
+
+@pytest.mark.parametrize(
+    ("expression", "days"),
+    [
+        ("0 0 29 * *", [(year, month, 29) for year in YEARS for month in range(1, 13) if (year, month) != (2026, 2)
+                        and (year, month) != (2027, 2)]),
+        ("0 0 30 * *", [(year, month, 30) for year in YEARS for month in range(1, 13) if month != 2]),
+        ("0 0 31 * *", [(year, month, 31) for year in YEARS for month in (1, 3, 5, 7, 8, 10, 12)]),
+        ("0 0 L * *", [(year, month, monthrange(year, month)[1]) for year in YEARS for month in range(1, 13)]),
+        ("0 0 29 2 *", [(2028, 2, 29)]),
+        ("0 0 L 2 *", [(2026, 2, 28), (2027, 2, 28), (2028, 2, 29)]),
+    ],
+)  # fmt: skip
+def test_days_at_the_end_of_months_are_kept_to_and_a_month_without_one_is_passed_over(
+    expression: str, days: list[tuple[int, int, int]]
+) -> None:
+    """Nothing runs on another day instead; `L` is the last day, whichever that is."""
+    found = slots(cron(expression), datetime(2025, 12, 31, 12, tzinfo=UTC), datetime(2028, 12, 31, 12, tzinfo=UTC))
+    assert [(slot.year, slot.month, slot.day) for slot in found] == days
 
 
 FIELDS = {

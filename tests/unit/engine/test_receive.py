@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from shared.engine.context import Context
 from shared.engine.errors import StoreUnavailableError, TransportUnavailableError, UnreadableMessageError
-from shared.engine.job import JobState
+from shared.engine.job import Job, JobState
 from shared.engine.messages import (
     LONGEST_READABLE,
     MOST_JOBS_PER_WAKE_UP,
@@ -34,6 +35,23 @@ def test_a_wake_up_runs_jobs(bench: Bench) -> None:
     bench.enqueue(2)
     bench.receiver.receive(QUEUE, wake_up_body(QUEUE, 2).encode(), "m-1")
     assert bench.states() == ["completed"] * 2
+
+
+def test_a_wake_up_delivered_again_while_its_job_runs_and_after_it_runs_nothing(bench: Bench) -> None:
+    """The message became visible again, or its deletion failed."""
+    message = wake_up_body(QUEUE, 1).encode()
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        bench.receiver.receive(QUEUE, message, "m-1")
+        assert bench.states() == ["active"]
+
+    bench.handler = handler
+    bench.enqueue()
+    bench.wake_ups()
+    for _ in range(2):
+        bench.receiver.receive(QUEUE, message, "m-1")
+    assert len(bench.ran) == 1 and bench.states() == ["completed"]
+    assert bench.wake_ups() == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.engine.context import Context
-from shared.engine.job import ErrorClass, Job, JobState
+from shared.engine.job import Completed, ErrorClass, Job, JobState, Lease, Settlement
 from shared.engine.relay import MOST_WAKE_UPS
 from shared.engine.timers import turn
 from tests.unit.engine.bench import QUEUE, Bench
@@ -69,6 +69,24 @@ def test_the_rescue_takes_back_what_its_worker_left(bench: Bench) -> None:
     assert record.attempts[0].error_class is ErrorClass.WORKER_LOST
     [(_, delay)] = bench.wake_ups()
     assert timedelta(seconds=1) <= delay <= timedelta(seconds=1.25)
+
+
+def test_a_job_whose_lease_is_renewed_while_the_rescue_looks_at_it_stays_with_its_worker(bench: Bench) -> None:
+    """A host that stood still wakes between the rescue's look and its settlement."""
+    bench.enqueue()
+    [job] = bench.store.claim(QUEUE, 1, "host-9", timedelta(seconds=45)).jobs
+    bench.clock.advance(timedelta(seconds=46))
+    expired = bench.store.expired
+
+    def renewed_after_the_look(limit: int) -> list[Job]:
+        found = expired(limit)
+        bench.store.renew([Lease(job.id, job.lease_token)], timedelta(seconds=45))
+        return found
+
+    bench.store.expired = renewed_after_the_look  # type: ignore[method-assign]
+    assert bench.rescue.run() == 0
+    assert bench.states() == ["active"]
+    assert bench.store.settle([Settlement(job.id, job.lease_token, Completed())]).lost == ()
 
 
 def test_a_job_that_kills_its_worker_every_time_ends_as_a_dead_letter_and_the_others_end_well(bench: Bench) -> None:

@@ -97,6 +97,33 @@ def test_a_retry_due_after_30_seconds_is_left_to_the_relay(bench: Bench) -> None
     assert bench.states() == ["scheduled"] and bench.wake_ups() == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "closed"), [(timedelta(minutes=5), timedelta(minutes=5)), (None, timedelta(minutes=1))]
+)
+def test_a_429_holds_back_the_jobs_of_its_key_until_its_time_and_no_others(
+    bench: Bench, asked: timedelta | None, closed: timedelta
+) -> None:
+    """`closed`: what the peer asked for, or else the wait before the first retry."""
+    bench.store.enqueue([NewJob(QUEUE, {"n": n}, limit_key=key) for n, key in enumerate(["m:1", "m:1", "m:2"])])
+
+    def handler(job: Job, payload: Any, context: Context) -> None:
+        if job.attempt == 1 and payload["n"] == 0:
+            raise RateLimitedError("slow down", retry_after=asked)
+
+    bench.handler = handler
+    first, second, other = (job.id for job in bench.store.jobs(QUEUE))
+    bench.worker.run(QUEUE, 3)
+    assert [job.id for job in bench.ran] == [first, other]
+    bench.clock.advance(closed - timedelta(seconds=1))
+    bench.relay.run()
+    bench.worker.run(QUEUE, 3)
+    assert len(bench.ran) == 2
+    bench.clock.advance(closed / 2)  # beyond what the wait is stretched by
+    bench.relay.run()
+    bench.worker.run(QUEUE, 3)
+    assert {job.id for job in bench.ran[2:]} == {first, second} and bench.states() == ["completed"] * 3
+
+
 def test_a_rejected_job_dies_at_once_and_the_dead_letter_queue_is_woken(bench: Bench) -> None:
     bench.handler = raising(RejectedError("chat unknown", details={"status": 404}))
     [job_id] = bench.enqueue()
