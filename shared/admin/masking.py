@@ -26,7 +26,7 @@ VISIBLE = frozenset((
     "exception", "peer", "workflow_run",
     # what became of it, and the ids that it has there
     "outcome", "sender", "channel", "next", "message_type", "message_id", "internet_message_id", "sending", "event_id",
-    "marker_kept", "read_back", "found_nothing", "confirmed", "starting", "noted",
+    "marker_kept", "read_back", "sent_at", "found_nothing", "confirmed", "starting", "noted",
     # counts
     "jobs", "created", "updated", "deleted", "pages", "page",
 ))  # fmt: skip

@@ -81,7 +81,8 @@ def decide(
     *,
     found_nothing: bool = False,
 ) -> Retry | Dead:
-    """Retry or dead letter, from the class of this failure and how often the job has failed with it before.
+    """Retry or dead letter, from the class of this failure and how often the job has failed with it before. A final
+    one is not retried.
 
     A job that dies while an earlier answer is lost dies as uncertain, unless this attempt looked and `found_nothing`.
 
@@ -90,7 +91,7 @@ def decide(
     """
     policy = (overrides or {}).get(failure.error_class) or RETRY_POLICIES[failure.error_class]
     failed_before = job.failures(failure.error_class)
-    if failed_before >= policy.retries:
+    if failure.is_final or failed_before >= policy.retries:
         return Dead(failure if found_nothing else _told_of_lost_answer(job, failure))
     seconds = policy.delays[failed_before]
     if failure.retry_after is not None:

@@ -11,7 +11,7 @@ LONGEST_MESSAGE = 2000
 def classify(error: BaseException) -> Failure:
     """The failure that this exception stands for. Whatever is not a JobError counts as unknown."""
     if isinstance(error, JobError):
-        return Failure(error.error_class, _text(error), error.retry_after, dict(error.details))
+        return Failure(error.error_class, _text(error), error.retry_after, dict(error.details), error.is_final)
     return Failure(
         ErrorClass.UNKNOWN,
         f"{type(error).__name__}: {_text(error)}",

@@ -146,7 +146,8 @@ class ControlError(FleetQueueError):
 
 
 class JobError(FleetQueueError):
-    """A handler's way to say how an attempt failed. `details` are kept on the attempt."""
+    """A handler's way to say how an attempt failed. `details` are kept on the attempt. `is_final`: no other attempt
+    can do better, so that the job dies at once."""
 
     error_class: ClassVar[ErrorClass] = ErrorClass.UNKNOWN
 
@@ -156,10 +157,12 @@ class JobError(FleetQueueError):
         *,
         retry_after: timedelta | None = None,
         details: dict[str, Any] | None = None,
+        is_final: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.details = details or {}
+        self.is_final = is_final
 
 
 class RateLimitedError(JobError):

@@ -346,12 +346,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A classified failure: class, text for the operator, and what the peer asked for."""
+    """A classified failure: class, text for the operator, what the peer asked for, and whether it ends the job."""
 
     error_class: ErrorClass
     message: str
     retry_after: timedelta | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class MailState:
     foreign_files: int = 0
     subject: str | None = None
     recipients: tuple[str, ...] = ()
+    sent_at: str | None = None
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> MailState:
@@ -57,6 +58,7 @@ class MailState:
             foreign_files=int(foreign_files) if foreign_files.isdigit() else 0,
             subject=message.get("subject"),
             recipients=tuple(_addresses(message)),
+            sent_at=None if message.get("isDraft") is True else message.get("sentDateTime"),
         )
 
 

@@ -32,6 +32,8 @@ class MailAttempt:
         self.progress: dict[str, Any] = dict(job.progress or {})
         #: Of the payload's files, once they have been looked at.
         self.sizes: list[int] = []
+        #: Whether it turned out that an earlier attempt had sent it.
+        self.read_back = False
         self._monotonic = monotonic
         self._until = monotonic() + UPLOAD_SECONDS
         self._requests = 0

@@ -61,6 +61,8 @@ class OutlookOutbound:
                 "internet_message_id": state.internet_message_id,
                 "web_url": state.web_link,
                 "confirmed": confirmed,
+                "sent_at": state.sent_at,
+                "read_back": attempt.read_back,
             }
         )
 
@@ -71,12 +73,14 @@ class OutlookOutbound:
         if state is None:
             if begun is not None:
                 # Sent, and now between Drafts and Sent Items: a draft that was not taken would still be there.
+                attempt.read_back = True
                 return begun, False
             attempt.context.checkpoint()
             state = self._create(attempt, mail)
         elif state.is_draft:
             self._attach_missing(attempt, mail, state)
         if not state.is_draft:
+            attempt.read_back = True
             return state, True
         return self._send(attempt, mail, state)
 
@@ -136,6 +140,7 @@ class OutlookOutbound:
             now = self._mail.state(mail.mailbox, state.id)
             if now is None or now.is_draft:
                 raise UncertainError(f"{error}; an earlier attempt may have sent it", details=sending) from error
+            attempt.read_back = True
             return now, True
         except GraphFailure as failure:
             raise _with_draft(failure, sending) from failure

@@ -86,6 +86,7 @@ class TeamsOutbound:
                 "message_id": sent.message_id,
                 "web_url": sent.web_url,
                 "read_back": sent.read_back,
+                "sent_at": sent.occurred_at.isoformat() if sent.occurred_at is not None else None,
             }
         )
 

@@ -153,7 +153,8 @@ class WorkflowSender:
         if begun and not self._resend_lost:
             raise UncertainError(
                 f"workflow {self._name} may have posted this already, and there is no way to ask it: look into the"
-                " channel, and redrive the job if it is not there"
+                " channel, and redrive the job if it is not there",
+                is_final=True,
             )
         if not self._workflows.has(self._name):
             raise RejectedError(f"there is no workflow {self._name}: add it to TEAMS_WORKFLOWS")

@@ -59,13 +59,14 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
     known = f", as message {name}" if name else ""
     where = place(job)
     detail = f"{f' for {where}' if where and job.queue == 'teams-outbound' else ''}{known}"
-    lost = lost_answer(job.attempts, UNKNOWN_EFFECT)
-    if result.get("read_back") or (lost is not None and job.queue == "outlook-outbound"):
-        sent = f"in attempt {lost.number} of {clock(lost.started_at)}" if lost is not None else f"before {at}"
+    sent = f"at {_sent_at(result) or at}"
+    if result.get("read_back"):
+        lost = lost_answer(job.attempts, UNKNOWN_EFFECT)
+        if _sent_at(result) is None:
+            sent = f"in attempt {lost.number} of {clock(lost.started_at)}" if lost is not None else f"before {at}"
         why = [f"{_taker(job)} had taken it{detail}; its answer was lost. It was found at {at}, and not sent twice."]
     else:
-        sent = f"at {at}"
-        why = [f"{_taker(job)} took it at {at}{detail}."]
+        why = [f"{_taker(job)} took it {sent}{detail}."]
     if result.get("confirmed") is False:
         why.append("It was taken, and not seen in Sent Items when it was looked for at once.")
     steps = [step("Nothing. If somebody misses it: give them this time and this id.")]
@@ -79,6 +80,14 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
             why.append(f"Whether it came back cannot be seen here: {mailbox(job)} is not watched. Look into its inbox.")
             steps.append(step("Have the mailbox watched, so that reports show here.", Action.SHOW_SUBSCRIPTIONS))
     return _done(f"Sent {sent}", why, steps, f"sent {sent}{known}")
+
+
+def _sent_at(result: dict[str, Any]) -> str | None:
+    """As Graph says it."""
+    try:
+        return clock(datetime.fromisoformat(result["sent_at"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _taker(job: JobRecord) -> str:

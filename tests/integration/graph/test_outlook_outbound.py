@@ -59,6 +59,8 @@ def test_a_mail_arrives_with_all_its_parts(wired: Wired) -> None:
     assert run.result is not None
     assert run.result["outcome"] == "sent"
     assert run.result["confirmed"] is True
+    [sent] = wired.graph.mailbox(DISPATCH, "sentitems")
+    assert (run.result["read_back"], run.result["sent_at"]) == (False, sent["sentDateTime"])
     assert run.result["internet_message_id"]
     record = wired.log.only
     assert (record.direction, record.account, record.external_id) == ("out", DISPATCH, run.result["message_id"])
@@ -118,6 +120,9 @@ def test_a_send_that_times_out_is_read_back_before_another(wired: Wired) -> None
     run = wired.run("outlook-outbound", mail())
     assert run.classes == [ErrorClass.UNCERTAIN]
     assert len(mails(wired)) == 1
+    [sent] = wired.graph.mailbox(DISPATCH, "sentitems")
+    assert run.result is not None
+    assert (run.result["read_back"], run.result["sent_at"]) == (True, sent["sentDateTime"])
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])

@@ -226,6 +226,7 @@ class TestWorkflow:
         wired.graph.add_fault("lose-answer", path="/invoke$")
         dead = wired.run("teams-outbound", by_workflow())
         assert dead.dead is not None and dead.dead.failure.error_class is ErrorClass.UNCERTAIN
+        assert len(dead.classes) == 1, "after the lost answer one attempt, which asks a person"
         assert len(posted(wired)) == 1
         again = wired.run("teams-outbound", by_workflow(), redrive_of=dead.job)
         assert again.result is not None
