@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared.admin.cursor import Place, cut, read_cursor
-from shared.admin.errors import RefusalError, not_found, wrong_field
+from shared.admin.errors import RefusalError, not_found, wrong_fields
 from shared.admin.jobs import read_id
 from shared.admin.models.alerts import Alert, AlertPage, Subject, Threshold, ThresholdChange, Thresholds
 from shared.admin.ports import Call, Order, Row
+from shared.engine.errors import Problem
 from shared.monitoring.meaning import explain
 from shared.monitoring.rules import RULES, SetThreshold, ThresholdError, threshold_of
 from shared.monitoring.rules import Threshold as Values
@@ -63,26 +66,60 @@ def thresholds(call: Call) -> Thresholds:
 
 
 def change_thresholds(call: Call) -> Thresholds:
+    items: Sequence[ThresholdChange] = call.body.items
+    problems = _misfits(items)
+    if problems:
+        raise wrong_fields(problems)
+
     def order(order: Order) -> None:
-        before = {(one.rule, one.scope): one.threshold for one in order.thresholds.list()}
-        for number, change in enumerate(call.body.items):
-            _set(order, call.who.name, number, change)
-            told = _told(before.get((change.rule, change.scope)))
-            after = None if change.reset else {"warning": change.warning, "critical": change.critical}
-            order.record("threshold.change", f"threshold:{change.rule}:{change.scope}", told, after)
+        before = order.held_thresholds()
+        wrong = [_change(order, call.who.name, number, change, before) for number, change in enumerate(items)]
+        if any(wrong):
+            raise wrong_fields([one for one in wrong if one])
 
     call.order(order)
     return thresholds(call)
 
 
-def _set(order: Order, by: str, number: int, change: ThresholdChange) -> None:
+def _misfits(items: Sequence[ThresholdChange]) -> list[Problem]:
+    """What is wrong whatever holds now."""
+    found: list[Problem] = []
+    first: dict[tuple[str, str], int] = {}
+    for number, change in enumerate(items):
+        field = f"items.{number}"
+        if change.reset and change.levels():
+            found.append(Problem(f"{field}.reset", "it takes neither warning nor critical: leave them out"))
+        if not change.reset and not change.levels():
+            found.append(Problem(f"{field}.warning", "give warning, critical (null: never) or reset"))
+        other = first.setdefault((change.rule, change.scope), number)
+        if other != number:
+            found.append(Problem(f"{field}.scope", f"items.{other} has this rule and scope already: each goes once"))
+    return found
+
+
+def _change(
+    order: Order, by: str, number: int, change: ThresholdChange, before: Mapping[tuple[str, str], Values]
+) -> Problem | None:
+    """Change and record it, or what is wrong with it. What a level was is what held before the whole order."""
+    place, given = (change.rule, change.scope), change.levels()
+    now = replace(threshold_of(RULES[change.rule], change.scope, before), **given) if change.rule in RULES else None
     try:
         if change.reset:
-            order.thresholds.reset(change.rule, change.scope)
+            if not order.thresholds.reset(*place):
+                return None
         else:
-            order.thresholds.set(change.rule, change.scope, Values(change.warning, change.critical), by)
+            order.thresholds.set(*place, now or Values(None, None), by)
     except ThresholdError as error:
-        raise wrong_field(f"items.{number}.{error.field}", str(error).removeprefix(f"{error.field}: ")) from error
+        return _problem(f"items.{number}", error, now, given)
+    after = None if change.reset else _told(now)
+    order.record("threshold.change", f"threshold:{change.rule}:{change.scope}", _told(before.get(place)), after)
+    return None
+
+
+def _problem(field: str, error: ThresholdError, now: Values | None, given: Mapping[str, float | None]) -> Problem:
+    if error.field == "critical" and "critical" not in given and now is not None:
+        return Problem(f"{field}.warning", f"it must not be above critical, which stays {now.critical:g}")
+    return Problem(f"{field}.{error.field}", str(error).removeprefix(f"{error.field}: "))
 
 
 def _own(rule: str) -> dict[str, Values]:

@@ -13,6 +13,7 @@ from shared.admin.errors import RefusalError
 from shared.admin.jobs import redrive as redrive_job
 from shared.admin.models.dead_letters import Discarded, Redriven, RedrivenLetter, Reviewed, SkippedLetter
 from shared.admin.ports import Call, Order, Row
+from shared.admin.queue_names import check_name
 from shared.engine.errors import ControlError, EnqueueError
 
 T = TypeVar("T")
@@ -67,6 +68,8 @@ def _chosen(call: Call, only: dict[str, Any]) -> tuple[Sequence[UUID], bool]:
         return list(body.ids), False
     filters = body.filter.model_dump(exclude_none=True) | only
     found = call.admin.reads.open_letters(filters, body.limit + 1)
+    if not found:
+        check_name(call, "filter.queue", body.filter.queue)
     return [row["id"] for row in found[: body.limit]], len(found) > body.limit
 
 

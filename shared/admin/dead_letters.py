@@ -11,6 +11,7 @@ from shared.admin.errors import RefusalError, not_found
 from shared.admin.jobs import read_id
 from shared.admin.models.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups, DeadLetterPage
 from shared.admin.ports import Call, Order, Row
+from shared.admin.queue_names import check_name
 from shared.engine.job import ErrorClass
 from shared.engine.messages import readable_body
 from shared.monitoring.error_classes import BY_CLASS, advice
@@ -25,12 +26,16 @@ def list_letters(call: Call) -> DeadLetterPage:
     filters = query.model_dump(exclude={"cursor", "limit", "from_", "to"})
     filters |= {"died_after": query.from_, "died_before": query.to}
     rows = call.admin.reads.letters(filters, read_cursor(query.cursor), query.limit)
+    if not rows:
+        check_name(call, "queue", query.queue)
     page, following = cut(rows, query.limit, lambda row: Place(row["died_at"], row["id"]))
     return DeadLetterPage(items=[_shown(row) for row in page], next=following)
 
 
 def groups(call: Call) -> DeadLetterGroups:
     found, counted = call.admin.reads.letter_groups(call.query.queue, call.query.reviewed, GROUPED_AT_MOST)
+    if not found:
+        check_name(call, "queue", call.query.queue)
     shown = [DeadLetterGroup.model_validate({**row, **_advice(row["error_class"], row["foreign"])}) for row in found]
     return DeadLetterGroups(groups=shown, counted=counted, complete=counted < GROUPED_AT_MOST)
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.access import KEY_HEADER, AdminAccess, Principal, TokensUnavailableError, Verdict
-from shared.admin.errors import RefusalError
+from shared.admin.errors import RefusalError, not_found
 from shared.admin.masking import masked
+from shared.admin.models.base import is_storable
 from shared.admin.ports import Admin, Call
 from shared.admin.routes import JSON, Route
 from shared.engine.errors import (
@@ -159,6 +160,8 @@ def _parameters(request: Request) -> Mapping[str, str]:
     queue = request.parameters.get("queue")
     if queue is not None and queue not in QUEUES:
         raise RefusalError(404, unknown_queue(queue, QUEUES))
+    if not all(map(is_storable, request.parameters.values())):
+        raise not_found("thing of this name")
     return request.parameters
 
 

@@ -20,7 +20,11 @@ class RefusalError(FleetQueueError):
 
 
 def wrong_field(field: str, message: str) -> RefusalError:
-    return RefusalError(422, f"{field}: {message}", [Problem(field, message)])
+    return wrong_fields([Problem(field, message)])
+
+
+def wrong_fields(problems: Sequence[Problem]) -> RefusalError:
+    return RefusalError(422, "; ".join(f"{one.field}: {one.message}" for one in problems), problems)
 
 
 def not_found(what: str) -> RefusalError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shared.admin.dispatch import Reply
 from shared.admin.models.figures import Bucket, Metrics, OpenAlerts, QueueFigures, RecentFigures, Stats
 from shared.admin.ports import Call
+from shared.admin.queue_names import check_name
 from shared.handlers.registry import QUEUES
 from shared.monitoring.prometheus import CONTENT_TYPE, exposition
 from shared.monitoring.statistics import RANGES, Activity, QueueNow
@@ -21,6 +22,8 @@ def stats(call: Call) -> Stats:
 def metrics(call: Call) -> Metrics:
     span = RANGES[call.query.time_range]
     series = call.admin.statistics().series(call.query.time_range, call.query.queue)
+    if not series:
+        check_name(call, "queue", call.query.queue)
     return Metrics(
         time_range=call.query.time_range,
         step_seconds=span.step.total_seconds(),

@@ -19,7 +19,7 @@ from shared.engine.job import JobRecord
 from shared.engine.ports import Limits, Store
 from shared.engine.schedules import Schedules
 from shared.monitoring.report import Reports
-from shared.monitoring.rules import Thresholds
+from shared.monitoring.rules import Threshold, Thresholds
 from shared.monitoring.statistics import QueueNow, Statistics
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class Reads(Protocol):
     def subscription_counts(self) -> Row: ...
 
     def syncs(self, filters: Mapping[str, Any], after: Place | None, limit: int) -> list[Row]: ...
+
+    def queues(self) -> Sequence[str]:
+        """Every queue that there is or was."""
+        ...
 
     def limits(self, queue: str) -> Row:
         """The limits with their fill, and `keys`: the fullest."""
@@ -123,6 +127,10 @@ class Order(Protocol):
     def acknowledge(self, alert_id: UUID, by: str) -> None: ...
 
     def limits(self, queue: str) -> Limits: ...
+
+    def held_thresholds(self) -> Mapping[tuple[str, str], Threshold]:
+        """Those that somebody set, by rule and scope; nobody else changes any until the order ends."""
+        ...
 
     def forget_limits_change(self, queue: str) -> None:
         """Let the queue's declared limits hold as if nobody had set others."""

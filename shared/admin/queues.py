@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from shared.admin.errors import RefusalError, wrong_field
+from shared.admin.errors import wrong_field
 from shared.admin.models.queues import Cleared, KeyFill, LimitsChange, QueueLimits, QueueState, RateLimit
 from shared.admin.ports import Call, Order
 from shared.engine.control import CLEARABLE, CLEARED_AT_ONCE
-from shared.engine.errors import ControlError
 from shared.engine.ports import Limits, Rate
 from shared.handlers.registry import QUEUES
 
@@ -84,10 +83,7 @@ def change_limits(call: Call) -> QueueLimits:
         order.control.set_limits(queue, limits)
         order.record("queue.limits", target(queue), _told(before), _told(limits))
 
-    try:
-        call.order(order)
-    except ControlError as error:
-        raise RefusalError(422, str(error)) from error
+    call.order(order)
     return show_limits(call)
 
 

@@ -26,7 +26,7 @@ def create(call: Call) -> Schedule:
     body = call.body
 
     def order(order: Order) -> Stored:
-        if _find(order, body.name) is not None:
+        if order.schedules.take(body.name) is not None:
             raise RefusalError(409, f'there is a schedule "{body.name}" already')
         made = order.schedules.put(
             body.name,
@@ -48,7 +48,7 @@ def change(call: Call) -> Schedule:
     name, given = call.parameters["name"], call.body.model_dump(exclude_unset=True)
 
     def order(order: Order) -> Stored:
-        before = _found(order, name)
+        before = _held(order, name)
         if before.unreadable is not None and "payload" not in given:
             raise wrong_field("payload", f"it cannot be read and must be given: {before.unreadable.reason}")
         now: dict[str, Any] = {
@@ -72,7 +72,7 @@ def delete(call: Call) -> None:
     name = call.parameters["name"]
 
     def order(order: Order) -> None:
-        before = _found(order, name)
+        before = _held(order, name)
         order.schedules.delete(name)
         order.record("schedule.delete", target(name), _told(before), None)
 
@@ -97,12 +97,9 @@ def target(name: str) -> str:
     return f"schedule:{name}"
 
 
-def _find(order: Order, name: str) -> Stored | None:
-    return next((one for one in order.schedules.list() if one.name == name), None)
-
-
-def _found(order: Order, name: str) -> Stored:
-    found = _find(order, name)
+def _held(order: Order, name: str) -> Stored:
+    """Nobody else changes it until the order ends."""
+    found = order.schedules.take(name)
     if found is None:
         raise not_found(UNKNOWN)
     return found

@@ -203,6 +203,11 @@ class Schedules:
         self._producer.wake_for([job], [made])
         return made
 
+    def take(self, name: str) -> Schedule | None:
+        """The schedule, which nobody else changes until the caller's transaction, if there is one, ends."""
+        with self._store.hold(name) as held:
+            return held.schedule if held is not None else None
+
     def delete(self, name: str) -> bool:
         """Forget the schedule; jobs that it made stay."""
         return self._store.delete(name)

@@ -165,7 +165,8 @@ class Thresholds(Protocol):
         ...
 
     def reset(self, rule: str, scope: str, conn: Any = None) -> bool:
-        """Back to the defaults; False when they held."""
+        """Back to the defaults; False when they held. Raises ThresholdError for what there is not and nobody has set:
+        what was set is reset also when its rule or queue is gone."""
         ...
 
 

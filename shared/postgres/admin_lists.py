@@ -81,6 +81,11 @@ def list_audit(
     return rows(conn, statement, {**filters, **place_values(after, limit)})
 
 
+def queue_names(conn: psycopg.Connection) -> list[str]:
+    """Also of those that are no longer declared."""
+    return [row[0] for row in conn.execute("select queue from queue.queue_settings order by 1").fetchall()]
+
+
 def show_limits(conn: psycopg.Connection, queue: str) -> dict[str, Any]:
     """The columns of queue_settings, how full they are, and `keys`."""
     [found] = rows(conn, _LIMITS, {"queue": queue})

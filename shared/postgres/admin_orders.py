@@ -22,7 +22,7 @@ from shared.engine.errors import StoreUnavailableError, TransportUnavailableErro
 from shared.engine.json_text import clean_text, to_json
 from shared.engine.ports import Limits, Store, Transport
 from shared.engine.schedules import Schedules
-from shared.monitoring.rules import Thresholds
+from shared.monitoring.rules import Threshold, Thresholds
 from shared.postgres import admin_letters
 from shared.postgres.admin_lists import ALERT
 from shared.postgres.pool import Database
@@ -144,6 +144,10 @@ class PostgresOrder:
     def limits(self, queue: str) -> Limits:
         self._conn.execute("select from queue.queue_settings where queue = %s for update", (queue,))
         return self.store.settings(queue).limits
+
+    def held_thresholds(self) -> Mapping[tuple[str, str], Threshold]:
+        self._conn.execute("lock table queue.alert_thresholds in share row exclusive mode")
+        return {(one.rule, one.scope): one.threshold for one in self.thresholds.list()}
 
     def forget_limits_change(self, queue: str) -> None:
         self._conn.execute("update queue.queue_settings set limits_changed_at = null where queue = %s", (queue,))

@@ -80,6 +80,10 @@ class PostgresReads:
         with self._database.connection() as conn:
             return [*admin_graph.list_syncs(conn, filters, after, limit)]
 
+    def queues(self) -> list[str]:
+        with self._database.connection() as conn:
+            return admin_lists.queue_names(conn)
+
     def limits(self, queue: str) -> Row:
         with self._database.connection() as conn:
             return admin_lists.show_limits(conn, queue)

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 
 from shared.monitoring.rules import SetThreshold, Threshold, check
+from shared.postgres.admin_lists import queue_names
 from shared.postgres.pool import Database
 
 _SET = """
@@ -34,13 +35,14 @@ class PostgresThresholds:
 
     def set(self, rule: str, scope: str, threshold: Threshold, by: str, conn: psycopg.Connection | None = None) -> None:
         with self._on(conn) as on:
-            queues = [row[0] for row in on.execute("select queue from queue.queue_settings order by 1").fetchall()]
-            check(rule, scope, threshold, queues)
+            check(rule, scope, threshold, queue_names(on))
             on.execute(_SET, (rule, scope, threshold.warning, threshold.critical, by))
 
     def reset(self, rule: str, scope: str, conn: psycopg.Connection | None = None) -> bool:
         with self._on(conn) as on:
             done = on.execute("delete from queue.alert_thresholds where rule = %s and scope = %s", (rule, scope))
+            if not done.rowcount:
+                check(rule, scope, Threshold(None, None), queue_names(on))
             return bool(done.rowcount)
 
     def _on(self, conn: Any) -> AbstractContextManager[Any]:

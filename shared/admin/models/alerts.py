@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from shared.admin.models.base import ListQuery, Model, Page, ShortText
+from shared.admin.models.base import ListQuery, Model, Page, ShortText, Storable
 from shared.monitoring.meaning import Kind
 
 Level = Literal["info", "warning", "critical"]
@@ -74,17 +74,25 @@ class Thresholds(Model):
     items: list[Threshold]
 
 
+def _no_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # left out is not null
+
+
 class ThresholdChange(Model):
-    """Both values together. `reset`: the rule's own again."""
+    """A level that is left out stays as it is, null switches it off; or `reset`: the rule's own again."""
 
     rule: ShortText
-    scope: str = Field("", max_length=100)
-    warning: float | None = Field(None, ge=0, lt=1e12)
-    critical: float | None = Field(None, ge=0, lt=1e12)
+    scope: Annotated[str, Storable] = Field("", max_length=100)
+    warning: float | None = Field(None, ge=0, lt=1e12, json_schema_extra=_no_default)
+    critical: float | None = Field(None, ge=0, lt=1e12, json_schema_extra=_no_default)
     reset: bool = False
+
+    def levels(self) -> dict[str, float | None]:
+        """Those that are given."""
+        return self.model_dump(include={"warning", "critical"}, exclude_unset=True)
 
 
 class ThresholdsChange(Model):
-    """Changed together or not at all; what is not named stays."""
+    """Changed together or not at all, each rule and scope once; what is not named stays."""
 
     items: list[ThresholdChange] = Field(min_length=1, max_length=100)

@@ -22,9 +22,13 @@ class Model(BaseModel):
     )
 
 
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL has a place for it."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _storable(text: str) -> str:
-    """Text that PostgreSQL has a place for."""
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if not is_storable(text):
         raise ValueError("it has characters that cannot be stored (U+0000, lone surrogates)")
     return text
 
@@ -35,8 +39,9 @@ def _this_age(moment: datetime) -> datetime:
     return moment
 
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
-LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000), AfterValidator(_storable)]
+Storable = AfterValidator(_storable)
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), Storable]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000), Storable]
 Moment = Annotated[AwareDatetime, AfterValidator(_this_age)]
 LetterState = Literal["open", "redriven", "discarded"]
 Priority = Annotated[int, Field(ge=1, le=10, description="1 (first) to 10 (last)")]

@@ -10,7 +10,8 @@ from pydantic import Field
 from shared.admin.models.base import Model
 
 LARGEST = 1_000_000_000
-LONGEST_WINDOW_SECONDS = 86_400.0
+#: A microsecond, of which times consist, and a day.
+SHORTEST_WINDOW_SECONDS, LONGEST_WINDOW_SECONDS = 0.000001, 86_400.0
 
 
 class QueueState(Model):
@@ -39,7 +40,7 @@ class RateLimit(Model):
     """At most `limit` in any `windowSeconds`."""
 
     limit: int = Field(ge=1, le=LARGEST)
-    window_seconds: float = Field(gt=0, le=LONGEST_WINDOW_SECONDS)
+    window_seconds: float = Field(ge=SHORTEST_WINDOW_SECONDS, le=LONGEST_WINDOW_SECONDS)
 
 
 class LimitsChange(Model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -204,3 +206,50 @@ def test_without_a_database_an_instance_counts_for_itself(api: Api, monkeypatch:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     bootstrap.stop()
     assert PostgresRefusals(bootstrap.database()).add(1) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "changes", "lock", "action"),
+    [
+        (
+            "PATCH", "schedules/{name}", ({"paused": True}, {"cron": "5 5 * * *"}),
+            "select from queue.scheduled_jobs for update", "schedule.change",
+        ),
+        (
+            "PUT", "thresholds",
+            tuple({"items": [{"rule": "backlog", "scope": "sync", level: 2000}]} for level in ("warning", "critical")),
+            "lock table queue.alert_thresholds in row exclusive mode", "threshold.change",
+        ),
+    ],
+)  # fmt: skip
+def test_audit_of_two_changes_at_the_same_moment_says_what_the_first_made_and_both_hold(
+    api: Api, sql: psycopg.Connection, method: str, path: str, changes: tuple[Any, ...], lock: str, action: str
+) -> None:
+    api.ask("POST", "schedules", {"name": "daily", "queue": "sync", "cron": "0 6 * * *", "payload": SYNC})
+    api.ask("PUT", "thresholds", {"items": [{"rule": "backlog", "scope": "sync", "warning": 1}]})
+
+    def change(body: Any) -> int:
+        return api.ask(method, path, body, name="daily")[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        with sql.transaction():
+            sql.execute(lock.encode())
+            asked = [pool.submit(change, body) for body in changes]
+            wait_blocked(sql, 2)
+        assert [one.result(10) for one in asked] == [200, 200]
+    first, second = audit(api, action=action)[-2:]
+    assert second["before"] == first["after"] and second["after"] != first["after"]
+    [now] = [one for one in api.get("thresholds")["items"] if one["scope"] == "sync"]
+    [schedule] = api.get("schedules")["items"]
+    if action == "schedule.change":
+        assert (schedule["paused"], schedule["cron"]) == (True, "5 5 * * *")
+    else:
+        assert (now["warning"], now["critical"]) == (2000, 2000)
+
+
+def wait_blocked(sql: psycopg.Connection, count: int) -> None:
+    """Until so many wait for a lock."""
+    deadline = time.monotonic() + 10
+    asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    while sql.execute(asked).fetchone() != (count,):
+        assert time.monotonic() < deadline

@@ -211,8 +211,12 @@ def test_a_queue_is_paused_resumed_cleared_and_limited(api: Api) -> None:
     shown = api.get("{queue}/limits", queue=QUEUE)
     assert (shown["rate"], shown["concurrency"]) == ({"limit": 5, "windowSeconds": 10.0}, 2)
     assert (shown["usedInWindow"], shown["inUse"]) == (1, 1)
-    wrong = {"rate": {"limit": 0, "windowSeconds": 1}}, {"rate": {"limit": 2, "windowSeconds": 1}, "jobCost": 3}
-    for body, field in zip(wrong, ("rate.limit", "jobCost"), strict=True):
+    for field, body in {
+        "rate.limit": {"rate": {"limit": 0, "windowSeconds": 1}},
+        "rate.windowSeconds": {"rate": {"limit": 10, "windowSeconds": 1e-9}},
+        "keyRate.windowSeconds": {"keyRate": {"limit": 10, "windowSeconds": 5e-324}},
+        "jobCost": {"rate": {"limit": 2, "windowSeconds": 1}, "jobCost": 3},
+    }.items():
         status, answer = api.ask("PUT", "{queue}/limits", body, queue=QUEUE)
         assert (status, [one["field"] for one in answer["errors"]]) == (422, [field])
     status, shown = api.ask("DELETE", "{queue}/limits", queue=QUEUE)
@@ -332,6 +336,8 @@ def test_schedules_are_made_changed_run_and_deleted(api: Api) -> None:
     status, wrong = api.ask("GET", "schedule-times", query={"cron": "x", "timeZone": "Mars"})
     assert (status, {one["field"] for one in wrong["errors"]}) == (422, {"cron", "timeZone"})
     assert api.ask("DELETE", "schedules/{name}", name="daily")[0] == 404
+    for method, path in (("POST", "schedules/{name}/run"), ("DELETE", "schedules/{name}")):
+        assert api.ask(method, path, name="da\x00ily")[0] == 404, "no name that PostgreSQL can be asked for"
 
 
 @pytest.mark.parametrize(
@@ -426,8 +432,90 @@ def test_thresholds_are_shown_changed_together_and_reset(api: Api) -> None:
     [row] = [one for one in answer["items"] if one["scope"] == QUEUE]
     assert (row["warning"], row["critical"], row["changedBy"]) == (5, 9, "key 1")
     assert (row["builtInWarning"], row["builtInCritical"]) == (1000, 10_000)
-    answer = api.ask("PUT", "thresholds", {"items": [{"rule": "backlog", "scope": QUEUE, "reset": True}]})[1]
+    reset = {"items": [{"rule": "backlog", "scope": QUEUE, "reset": True}]}
+    answer = api.ask("PUT", "thresholds", reset)[1]
     assert not [one for one in answer["items"] if one["scope"] == QUEUE]
+    told = len(api.get("audit", {"action": "threshold.change"})["items"])
+    assert api.ask("PUT", "thresholds", reset)[0] == 200
+    assert len(api.get("audit", {"action": "threshold.change"})["items"]) == told, "nothing was changed"
+
+
+def test_a_threshold_level_that_is_left_out_stays_and_null_switches_it_off(api: Api, sql: psycopg.Connection) -> None:
+    def put(*items: dict[str, Any]) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+        status, answer = api.ask("PUT", "thresholds", {"items": items})
+        assert status == 200, answer
+        return {
+            (one["rule"], one["scope"]): (one["warning"], one["critical"])
+            for one in answer["items"]
+            if one["changedBy"] is not None
+        }
+
+    mine = {"rule": "backlog", "scope": QUEUE}
+    assert put(mine | {"warning": 5}) == {("backlog", QUEUE): (5, 10_000)}, "the built-in critical stays"
+    assert put(mine | {"critical": 9}) == {("backlog", QUEUE): (5, 9)}
+    assert put(mine | {"warning": None}) == {("backlog", QUEUE): (None, 9)}
+    every = {"rule": "backlog", "critical": 50_000}
+    assert put(every, mine | {"reset": True}) == {("backlog", ""): (1000, 50_000)}
+    assert put(mine | {"warning": 7}) == {("backlog", ""): (1000, 50_000), ("backlog", QUEUE): (7, 50_000)}
+    sql.execute("update queue.alert_thresholds set rule = 'no longer declared' where scope = ''")
+    left = put({"rule": "no longer declared", "reset": True})
+    assert left == {("backlog", QUEUE): (7, 50_000)}, "what was set can be taken back whatever became of its rule"
+
+
+@pytest.mark.parametrize(
+    ("items", "fields"),
+    [
+        ([{"rule": "nonsense", "scope": "x", "reset": True}], ["items.0.rule"]),
+        ([{"rule": "backlog", "scope": "nowhere", "reset": True}], ["items.0.scope"]),
+        ([{"rule": "backlog", "scope": "\x00", "reset": True}], ["items.0.scope"]),
+        ([{"rule": "nonsense", "warning": 5}], ["items.0.rule"]),
+        ([{"rule": "backlog", "reset": True, "warning": 5}], ["items.0.reset"]),
+        ([{"rule": "backlog", "reset": True, "critical": None}], ["items.0.reset"]),
+        ([{"rule": "backlog", "scope": ""}, {"rule": "stalled"}], ["items.0.warning", "items.1.warning"]),
+        ([{"rule": "backlog", "warning": 5}, {"rule": "backlog", "critical": 7}], ["items.1.scope"]),
+        ([{"rule": "backlog", "warning": 10_001}, {"rule": "stalled", "critical": 1}],
+         ["items.0.warning", "items.1.critical"]),
+    ],
+)  # fmt: skip
+def test_a_change_of_thresholds_that_cannot_be_is_refused_by_its_fields_and_changes_nothing(
+    api: Api, sql: psycopg.Connection, items: list[dict[str, Any]], fields: list[str]
+) -> None:
+    good = {"rule": "timer", "scope": "relay", "warning": 5}
+    status, answer = api.ask("PUT", "thresholds", {"items": [*items, good]})
+    assert (status, [one["field"] for one in answer["errors"]]) == (422, fields)
+    assert all(one["message"] for one in answer["errors"])
+    kept = "select (select count(*) from queue.alert_thresholds), (select count(*) from queue.audit_log)"
+    assert sql.execute(kept).fetchone() == (0, 0)
+
+
+def test_a_queue_of_a_filter_that_never_was_is_named_and_one_that_was_keeps_its_history(
+    api: Api, sql: psycopg.Connection
+) -> None:
+    order = {"note": "x"}
+    asks: list[tuple[str, str, dict[str, Any] | None, str]] = [
+        ("GET", "metrics", None, "queue"),
+        ("GET", "dead-letter", None, "queue"),
+        ("GET", "dead-letter/groups", None, "queue"),
+        ("POST", "dead-letter/redrive", {}, "filter.queue"),
+        ("POST", "dead-letter/discard", order, "filter.queue"),
+        ("POST", "dead-letter/review", order, "filter.queue"),
+    ]
+
+    def ask(method: str, path: str, body: dict[str, Any] | None, queue: str) -> tuple[int, Any]:
+        given = body if body is None else body | {"filter": {"queue": queue}}
+        return api.ask(method, path, given, query={"queue": queue} if body is None else {})
+
+    for method, path, body, field in asks:
+        status, answer = ask(method, path, body, "teams-outbund")
+        assert (status, [one["field"] for one in answer["errors"]]) == (422, [field]), path
+        assert "did you mean teams-outbound?" in answer["errors"][0]["message"]
+        assert ask(method, path, body, QUEUE)[0] == 200, "there is nothing of it, and it is a queue"
+    sql.execute(
+        "with was as (select s from queue.queue_settings s where queue = 'sync')"
+        ' insert into queue.queue_settings select (jsonb_populate_record(s, \'{"queue": "retired"}\')).* from was'
+    )
+    for method, path, body, _ in asks:
+        assert ask(method, path, body, "retired")[0] == 200, path
 
 
 def test_whether_reports_of_a_mailbox_are_seen_is_known_where_watches_name_mailboxes(
