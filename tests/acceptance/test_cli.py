@@ -147,7 +147,7 @@ def test_cli_looks_after_dead_letters(system: System, cli: Cli, monkeypatch: pyt
     code, _, errors = cli.run("redrive", "--queue", QUEUE)
     assert code == Exit.USAGE and "--yes" in errors
     fitting = ("redrive", "--queue", QUEUE, "--error-class", "validation", "--died-before", "2026-01-01T00:00:00Z")
-    assert cli.json(*fitting, "--yes") == {"redriven": [], "skipped": [], "more": False}
+    assert cli.json(*fitting, "--yes") == {"redriven": [], "skipped": [], "more": False, "nextAt": None}
     of_group = ("discard", "--queue", QUEUE, "--pattern", group["pattern"])
     code, _, errors = cli.run(*of_group, "--yes")
     assert code == Exit.USAGE and "--note" in errors
@@ -228,7 +228,9 @@ def test_cli_shows_sets_and_resets_thresholds(system: System, cli: Cli) -> None:
         assert re.search(r"7 +never +50/500 +dead letters", line) and "by key 1" in line
         code, _, errors = cli.run("thresholds", "--set", f"{place}=9/3")
         assert code == Exit.REFUSED and "items.0.critical: it must not be below the warning" in errors
-        for wrong in ("backlog", "backlog=5", "backlog=five/6"):
+        again = cli.json("thresholds", "--set", f"{place}=/30")["items"]
+        assert [(one["warning"], one["critical"]) for one in again if one["scope"] == QUEUE] == [(7, 30)]
+        for wrong in ("backlog", "backlog=5", "backlog=five/6", "backlog=/"):
             assert cli.run("thresholds", "--set", wrong)[0] == Exit.USAGE
     finally:
         left = cli.json("thresholds", "--reset", place, "--reset", "stalled")["items"]
@@ -349,6 +351,9 @@ def test_cli_refusals_say_what_to_try(system: System, cli: Cli, monkeypatch: pyt
         (("show", "nobody@fleet.example"), Exit.NOT_FOUND, "kept for 30 days"),
         (("pause", "nonsense"), Exit.NOT_FOUND, 'queue "nonsense" does not exist'),
         (("pause", "teams-outbund"), Exit.NOT_FOUND, "did you mean teams-outbound?"),
+        (("dead", "--queue", "teams-outbund"), Exit.REFUSED, "did you mean teams-outbound?"),
+        (("metrics", "teams-outbund"), Exit.REFUSED, "did you mean teams-outbound?"),
+        (("thresholds", "--reset", "backlog:teams-outbund"), Exit.REFUSED, "items.0.scope"),
         (("enqueue", QUEUE, "chatId=19:x@thread.v2", "contnt=x"), Exit.REFUSED, " contnt: this field is not known"),
         (("enqueue", QUEUE, "content=x", "--expires-in", "-1"), Exit.REFUSED, "--expires-in: it must be longer"),
         (("enqueue", QUEUE, "content=x", "--option", "orderKey=x"), Exit.REFUSED, "did you mean orderingKey?"),
