@@ -89,7 +89,7 @@ def _discarded(job: JobRecord, around: Circumstances) -> Diagnosis:
     return Diagnosis(label="dead, discarded", tone="plain", headline=f"Given up at {at} by {letter['discarded_by']}",
                      why=[f"It died. {reason}.", *why_unknown(job, around)],
                      next=[step("Nothing. It cannot be redriven any more.")],
-                     tell=tell_unfinished(job, effect), effect=effect)  # fmt: skip
+                     tell=tell_unfinished(job, effect, is_over=True), effect=effect)  # fmt: skip
 
 
 def _holds_up(job: JobRecord, around: Circumstances) -> list[str]:

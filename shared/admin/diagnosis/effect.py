@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shared.admin.diagnosis.circumstances import Circumstances
-from shared.admin.diagnosis.words import clock, sends, thing
+from shared.admin.diagnosis.words import clock, mailbox, place, sends, thing
 from shared.admin.models.diagnosis import Effect
 from shared.engine.job import FOUND_NOTHING, Attempt, ErrorClass, JobRecord, JobState, lost_answer
 
+A_REDRIVE = "a redrive"
 #: After one of these nobody knows, where nobody has looked since.
 UNKNOWN_EFFECT = frozenset({ErrorClass.UNCERTAIN, ErrorClass.WORKER_LOST, ErrorClass.UNKNOWN})
 
@@ -33,7 +34,7 @@ def has_just_looked(job: JobRecord) -> bool:
     return bool(job.attempts) and bool(job.attempts[-1].details.get(FOUND_NOTHING))
 
 
-def redrive_is(job: JobRecord, who: str = "a redrive") -> str:
+def redrive_is(job: JobRecord, who: str = A_REDRIVE) -> str:
     """What a redrive, or the next attempt, does so that nothing is sent twice, for the end of a sentence."""
     if job.queue == "outlook-outbound":
         return f"{who} looks into the mailbox first and sends only what is not there"
@@ -41,7 +42,12 @@ def redrive_is(job: JobRecord, who: str = "a redrive") -> str:
         return f"{who} sends it with the same id again, so that a receiver can tell a repeat"
     match sender(job):
         case "workflow":
-            return f"nobody can ask a workflow, and {who} sends it again: look into the chat first"
+            # Its own next attempt sends nothing (unless TEAMS_WORKFLOW_LOST says so): a redrive is a person's word.
+            if who != A_REDRIVE:
+                return (
+                    "nobody can ask a workflow: unless the settings say otherwise it becomes a dead letter to decide on"
+                )
+            return f"nobody can ask a workflow, and {who} sends it again: look into the channel first"
         case "activity":
             return f"{who} takes the place of what was sent"
     return f"{who} looks into the chat first and sends only what is not there"
@@ -53,15 +59,21 @@ def sender(job: JobRecord) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def tell_unfinished(job: JobRecord, effect: Effect) -> str:
-    """What one may tell the caller of a job that has not completed."""
+def tell_unfinished(job: JobRecord, effect: Effect, *, is_over: bool = False) -> str:
+    """What one may tell the caller of a job that has not completed. `is_over`: it cannot be redriven either."""
     if not sends(job):
         return "not done"
     if effect is Effect.NONE:
         return "not sent"
-    if has_just_looked(job):
-        return f"most likely not sent; {redrive_is(job)}"
-    return f"may have been sent; {redrive_is(job)}"
+    after = f"look into {where_to_look(job)}" if is_over else redrive_is(job)
+    return f"{'most likely not' if has_just_looked(job) else 'may have been'} sent; {after}"
+
+
+def where_to_look(job: JobRecord) -> str:
+    """Where a person sees whether it was sent."""
+    if job.queue == "outlook-outbound":
+        return f"the sent mails of {mailbox(job) or 'the mailbox'}"
+    return place(job) or "the place that it goes to"
 
 
 def why_unknown(job: JobRecord, around: Circumstances) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from shared.admin.diagnosis.anew import for_those_without_it
 from shared.admin.diagnosis.circumstances import Circumstances, Row
 from shared.admin.diagnosis.dead import dependency_of
-from shared.admin.diagnosis.effect import UNKNOWN_EFFECT, effect_of, tell_unfinished, why_unknown
+from shared.admin.diagnosis.effect import UNKNOWN_EFFECT, effect_of, tell_unfinished, where_to_look, why_unknown
 from shared.admin.diagnosis.labels import undelivered
 from shared.admin.diagnosis.words import clock, count, mailbox, place, sends, step, thing
 from shared.admin.models.diagnosis import Action, Diagnosis, Effect, Step
@@ -160,11 +160,14 @@ def cancelled(job: JobRecord, around: Circumstances) -> Diagnosis:
     headline, why, steps = _by_whom(job, around, at)
     sent = why_unknown(job, around)
     return Diagnosis(label="cancelled", tone="plain", headline=headline, why=[*why, *sent], next=steps,
-                     tell=f"cancelled at {at}; {tell_unfinished(job, effect)}", effect=effect)  # fmt: skip
+                     tell=f"cancelled at {at}; {tell_unfinished(job, effect, is_over=True)}", effect=effect)  # fmt: skip
 
 
 def _by_whom(job: JobRecord, around: Circumstances, at: str) -> tuple[str, list[str], list[Step]]:
-    anew = step(f"Still wanted: enqueue the {thing(job)} anew.", Action.ENQUEUE_ANEW, job.queue, job.payload)
+    wanted = f"Still wanted: enqueue the {thing(job)} anew."
+    if effect_of(job, around) is Effect.POSSIBLE:
+        wanted = f"Look into {where_to_look(job)} first. Not there, and still wanted: enqueue the {thing(job)} anew."
+    anew = step(wanted, Action.ENQUEUE_ANEW, job.queue, job.payload)
     result = job.result or {}
     if result.get("replacedBy"):
         look = step("Look at the job that took its place.", Action.SHOW_JOB, result["replacedBy"])

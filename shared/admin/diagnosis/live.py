@@ -106,7 +106,8 @@ def _parked(job: JobRecord, around: Circumstances) -> Diagnosis:
     since = f" since {clock(around.identity_since)}" if around.identity_since is not None else ""
     account = "@" in who
     why = [f"It waits{since}: {around.alert_reason}" if around.alert_reason else f"It waits{since}.",
-           "No attempt is used up. Once there is a token it goes on by itself, and not before."]  # fmt: skip
+           "No attempt is used up. Once there is a token it goes on by itself, and not before.",
+           _deadline(job)]  # fmt: skip
     steps = []
     if account:
         steps.append(step("Sign the account in.", Action.SIGN_IN, who))

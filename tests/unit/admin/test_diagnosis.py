@@ -119,9 +119,10 @@ def test_cli_prints_the_order_that_made_it_to_be_corrected() -> None:
     refused = dead(ErrorClass.VALIDATION, attempt(1, ErrorClass.VALIDATION, 404))
     payload = {"chatId": CHAT, "content": "it's late", "mentions": []}
     found = told(replace(refused, payload=payload)).model_dump(mode="json", by_alias=True)
-    lines = what_now({"diagnosis": found})
+    lines = what_now({"diagnosis": found, "priority": 2, "correlationId": None})
     assert lines[0].endswith(
         """./dev q enqueue teams-outbound chatId=19:gone@thread.v2 'content=it'"'"'s late' 'mentions:=[]'"""
+        " --priority 2"
     )
     assert lines[-1] == "To whoever asks: not sent."
     found["next"][0]["payload"] = None  # as it is shown to who may not read it
@@ -385,7 +386,7 @@ def test_a_mail_that_came_back_is_enqueued_anew_to_those_who_did_not_get_it() ->
         """What the step has, and how `./dev q` spells it."""
         sent = replace(mail(JobState.COMPLETED, finished_at=NOW, result={"outcome": "sent"}), payload=payload)
         shown = told(sent, failures=failed).model_dump(mode="json", by_alias=True)
-        lines = what_now({"diagnosis": shown})
+        lines = what_now({"diagnosis": shown, "priority": 5, "correlationId": "trip 7"})
         spelled = next(line for line in lines if "q enqueue" in line).partition("outlook-outbound ")[2]
         return next(step["payload"] for step in shown["next"] if step["payload"]), spelled
 
@@ -400,7 +401,7 @@ def test_a_mail_that_came_back_is_enqueued_anew_to_those_who_did_not_get_it() ->
             "subject": "s",
         },
         """'to:=["CORRECT-ADDRESS of Ann@x.example", "in@list.example"]' 'cc:=[{"address": "ben@x.example"}]' """
-        "from=d@x.example subject=s",
+        "from=d@x.example subject=s --priority 5 --correlation-id 'trip 7'",
     )
     with pytest.raises(ValueError, match="to"):
         Mail.model_validate(
@@ -410,6 +411,21 @@ def test_a_mail_that_came_back_is_enqueued_anew_to_those_who_did_not_get_it() ->
     reply = {"from": "d@x.example", "body": "b", "original": {"messageId": "1", "action": "replyAll"}}
     payload, _ = anew(reply, failures[1])
     assert payload["original"] == {"messageId": "1", "action": "forward"} and payload["to"] == ["ben@x.example"]
+
+
+def test_a_cancelled_one_that_may_have_been_sent_is_looked_for_before_it_is_enqueued_anew() -> None:
+    lost = attempt(1, ErrorClass.UNCERTAIN)
+    found = told(job(JobState.CANCELLED, lost, finished_at=NOW))
+    assert found.next[0].text.startswith(f"Look into the chat {CHAT} first. Not there, and still wanted: enqueue")
+    assert f"may have been sent; look into the chat {CHAT}" in found.tell and "redrive" not in text(found) + found.tell
+    mailed = told(mail(JobState.CANCELLED, lost, finished_at=NOW))
+    assert "Look into the sent mails of dispatch@fleet.example first" in text(mailed)
+
+
+def test_a_parked_one_says_that_it_dies_of_its_deadline() -> None:
+    waits = job(JobState.SCHEDULED, run_at=NOW + timedelta(hours=1), expires_at=NOW + timedelta(minutes=9))
+    found = told(waits, identity="queue@fleet.example", identity_since=NOW, alert_reason="no sign-in", alert_id=OTHER)
+    assert found.label == "parked" and "It dies at 2026-11-25 14:09:00 UTC" in text(found)
 
 
 def test_a_mailbox_whose_reports_nobody_sees_is_said() -> None:
@@ -512,4 +528,4 @@ def test_whoever_used_its_key_for_another_payload_is_not_told_that_it_was_sent()
 def test_of_a_workflow_a_whole_sentence_is_told_while_it_tries_again() -> None:
     lost = attempt(1, ErrorClass.UNCERTAIN, sender="workflow")
     found = told(job(JobState.SCHEDULED, lost, run_at=NOW + timedelta(minutes=1)))
-    assert found.tell.startswith("may have been sent; nobody can ask a workflow, and the next attempt sends it again")
+    assert found.tell.startswith("may have been sent; nobody can ask a workflow: unless the settings say otherwise it")
