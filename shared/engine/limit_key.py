@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class LimitKey:
     """`fields`: lists of payload fields (dotted paths), as they stand in the JSON; the first list of which a payload
-    has all, as text, makes the key. Queues with the same `scope` share the counts of their keys.
+    has all, as text, makes the key. Queues with the same `scope` share the counts of their keys. Without fields
+    whoever makes a job names its key, by `named`.
 
     The database does the same for jobs that come by SQL (queue.limit_key_of).
     """
@@ -24,8 +25,12 @@ class LimitKey:
             parts = [_text(payload, name) for name in names]
             found = [part for part in parts if part is not None]
             if len(found) == len(parts):
-                return f"{self.scope}:{'/'.join(found).lower()}"
+                return self.named(*found)
         return None
+
+    def named(self, *names: str) -> str:
+        """The key of what is called so."""
+        return f"{self.scope}:{'/'.join(names).lower()}"
 
 
 def _text(payload: Mapping[str, Any], path: str) -> str | None:

@@ -14,21 +14,30 @@ from shared.handlers import outlook_inbound, teams_inbound
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a resource path names. `identity` is the same however the path is written."""
+    """What a resource path names. `identity` is the same however the path is written; `place` is the mailbox, the
+    chat, or team and channel.
+    """
 
     queue: str
     identity: tuple[str, ...]
+    place: tuple[str, ...]
 
 
 def find_target(resource: str) -> Target | None:
     """The inbound queue of the message that a path names, `users/{id}/messages/{id}` for one; None: no queue's."""
     with suppress(ValueError):
         user, message = outlook_inbound.address(resource)
-        return Target("outlook-inbound", ("mail", user.lower(), message))
+        return Target("outlook-inbound", ("mail", user.lower(), message), (user.lower(),))
     with suppress(ValueError):
         place, message = teams_inbound.address(resource)
-        return Target("teams-inbound", ("chat", place.thread_id(message), place.external_id(message)))
+        identity = ("chat", place.thread_id(message), place.external_id(message))
+        return Target("teams-inbound", identity, tuple(filter(None, (place.chat_id, place.team_id, place.channel_id))))
     return None
+
+
+def is_mail(target: Target | None) -> bool:
+    """Whether it is a message of a mailbox."""
+    return target is not None and target.queue == "outlook-inbound"
 
 
 def change_key(

@@ -76,9 +76,12 @@ OUTLOOK = Limits(rate=Rate(10_000, timedelta(minutes=10)), concurrency=20)
 #: Microsoft allows 500 writes of subscriptions in 20 s; what else an administrator does must fit too.
 SUBSCRIPTIONS = Limits(rate=Rate(400, timedelta(seconds=20)))
 
-#: Of the four requests that a mailbox takes at once, two are left to mails. 600 requests a minute are within
-#: SharePoint's smallest allowance too.
-SYNC = Limits(rate=Rate(600, timedelta(minutes=1)), concurrency=10, key_concurrency=2)
+#: A mailbox takes four requests at once: two are for mails that go out, two for reading it. They have keys of their own
+#: since a job waits behind all others of its key: nothing that is read shall wait for a mail's turn to be sent.
+SENDS_AT_ONCE = READS_AT_ONCE = 2
+MAILBOX_READS = "mailbox-reads"
+#: 600 requests a minute are within SharePoint's smallest allowance too.
+SYNC = Limits(rate=Rate(600, timedelta(minutes=1)), concurrency=10, key_concurrency=READS_AT_ONCE)
 
 QUEUES = _declare(
     QueueSpec(
@@ -97,7 +100,7 @@ QUEUES = _declare(
         payload="shared.handlers.mail_payload:Mail",
         build="shared.handlers.outlook_outbound:build",
         sealed=True,
-        limits=replace(OUTLOOK, key_rate=Rate(30, timedelta(minutes=1)), key_concurrency=4, job_cost=3),
+        limits=replace(OUTLOOK, key_rate=Rate(30, timedelta(minutes=1)), key_concurrency=SENDS_AT_ONCE, job_cost=3),
         limit_key=LimitKey("mailbox", (("from",), ("from.sender",), ("from.address",))),
         names=("to", "cc", "bcc"),
     ),
@@ -117,7 +120,8 @@ QUEUES = _declare(
         build="shared.handlers.teams_inbound:build",
         made_here=True,
         sealed=True,
-        limits=TEAMS,
+        limits=replace(TEAMS, key_rate=Rate(1, timedelta(seconds=1))),
+        limit_key=LimitKey("chat-reads", ()),
     ),
     QueueSpec(
         "outlook-inbound",
@@ -126,7 +130,8 @@ QUEUES = _declare(
         build="shared.handlers.outlook_inbound:build",
         made_here=True,
         sealed=True,
-        limits=OUTLOOK,
+        limits=replace(OUTLOOK, key_concurrency=READS_AT_ONCE),
+        limit_key=LimitKey(MAILBOX_READS, ()),
     ),
     QueueSpec(
         "webhooks",
@@ -149,7 +154,7 @@ QUEUES = _declare(
         build="shared.handlers.sync:build",
         made_here=True,
         limits=SYNC,
-        limit_key=LimitKey("mailbox", (("userId",), ("teamId",))),
+        limit_key=LimitKey(MAILBOX_READS, (("userId",), ("teamId",))),
     ),
     QueueSpec(
         "subscriptions",

@@ -22,11 +22,12 @@ from shared.engine.enqueue import Producer
 from shared.engine.errors import EnqueueError, FleetQueueError
 from shared.engine.job import NewJob
 from shared.engine.json_text import REPLACEMENT
-from shared.handlers.change_keys import Target, change_key, digest, find_target, lifecycle_key
+from shared.handlers.change_keys import Target, change_key, digest, find_target, is_mail, lifecycle_key
 from shared.handlers.changed import changed_job, is_users
 from shared.handlers.lifecycle import lifecycle_job
 from shared.handlers.notification_batch import NotificationBatch, read_batch
 from shared.handlers.payload_fields import text_of
+from shared.handlers.registry import QUEUES
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
 
@@ -172,13 +173,13 @@ class NotificationProcessor:
             return [made for event in events for made in self._record([event], refused)]
 
     def _declared(self, items: Sequence[Any]) -> Mapping[str, str]:
-        """What the users whose syncs are asked for are called in the declarations: Graph names them by id."""
+        """What the users of what has changed are called in the declarations: Graph names them by id."""
         found = {
             item["subscriptionId"]
             for item in items
             if isinstance(item, dict)
             and all(isinstance(item.get(name), str) for name in ("subscriptionId", "resource"))
-            and is_users(item["resource"])
+            and (is_users(item["resource"]) or is_mail(find_target(item["resource"])))
         }
         return self._events.declared_users(found) if found else {}
 
@@ -208,7 +209,7 @@ class NotificationProcessor:
             key = change_key(item, target, position, content)
             if change in CHANGES:
                 job = (
-                    self._job(target, item, change, key, content)
+                    self._job(target, item, change, key, content, declared.get(subscription))
                     if target
                     else changed_job(resource, subscription, key, declared.get(subscription), _odata_type(item))
                 )
@@ -233,7 +234,13 @@ class NotificationProcessor:
         )
 
     def _job(
-        self, target: Target, item: dict[str, Any], change: str, key: str, content: dict[str, Any] | None
+        self,
+        target: Target,
+        item: dict[str, Any],
+        change: str,
+        key: str,
+        content: dict[str, Any] | None,
+        declared: str | None,
     ) -> NewJob:
         payload: dict[str, Any] = {"changeType": change} | {
             name: value
@@ -247,6 +254,7 @@ class NotificationProcessor:
             payload,
             idempotency_key=f"notification:{key}",
             correlation_id=f"notification:{key[:16]}",
+            limit_key=_limit_key(target, declared) if content is None else None,
         )
 
     def _keep(self, item: Any, reason: str, received_at: datetime | None) -> None:
@@ -255,6 +263,13 @@ class NotificationProcessor:
         if self._bury(QUEUE, body, reason, source):
             log.error("notification.buried", extra={"error": reason})
             self._producer.wake("dead-letter")
+
+
+def _limit_key(target: Target, declared: str | None) -> str | None:
+    """What Graph's limits for reading this mailbox or chat count by; a sync names a mailbox by its declaration too."""
+    key = QUEUES[target.queue].limit_key
+    names = (declared,) if declared is not None and is_mail(target) else target.place
+    return key.named(*names) if key is not None else None
 
 
 def _odata_type(item: dict[str, Any]) -> str:

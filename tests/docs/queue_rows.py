@@ -35,7 +35,8 @@ def _limits(spec: QueueSpec) -> str:
         whole += f", a job counts {limits.job_cost}"
     if spec.limit_key is None or limits == Limits():
         return whole
-    return f"{whole}; each {spec.limit_key.scope}: {_two(limits.key_rate, limits.key_concurrency)}"
+    each = spec.limit_key.scope.replace("-reads", ", for reading")
+    return f"{whole}; each {each}: {_two(limits.key_rate, limits.key_concurrency)}"
 
 
 def _two(rate: Rate | None, concurrency: int | None) -> str:

@@ -10,6 +10,7 @@ from shared.admin.diagnosis.words import (
     clock,
     count,
     ended,
+    goes,
     key_of,
     once,
     peer,
@@ -133,7 +134,7 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
     whom = key_of(job) if by_key else "this queue"
     own = bool(job.attempts) and job.attempts[-1].error_class is ErrorClass.RATE_LIMIT
     asked = f"{upper(peer(job))} answered 429 to {'its last attempt' if own else 'another job'}"
-    why = [f"{asked}: nothing goes to {place(job) or whom} before that time."]
+    why = [f"{asked}: nothing {goes(job)} {place(job) or whom} before that time."]
     if not by_key:
         why = [f"{asked}: the whole queue keeps still until then."]
     if job.state is JobState.SCHEDULED:

@@ -12,6 +12,12 @@ from shared.engine.job import Attempt, ErrorClass, JobRecord
 
 #: What the queues send; the others send nothing.
 SENT_THINGS = {"teams-outbound": "message", "outlook-outbound": "mail", "notifications": "notification"}
+_KEYS = {
+    "chat": "this chat",
+    "mailbox": "this mailbox",
+    "chat-reads": "this chat or channel",
+    "mailbox-reads": "this mailbox",
+}
 _WITHOUT_ANSWER = {
     ErrorClass.TIMEOUT: "no answer came in time",
     ErrorClass.NETWORK: "{peer} could not be reached",
@@ -80,7 +86,12 @@ def key_of(job: JobRecord) -> str:
     scope = (job.limit_key or "").partition(":")[0]
     if scope == "chat" and "chatId" not in job.payload:
         return "this channel" if "channelId" in job.payload else "this workflow"
-    return {"chat": "this chat", "mailbox": "this mailbox"}.get(scope, "this key")
+    return _KEYS.get(scope, "this key")
+
+
+def goes(job: JobRecord) -> str:
+    """What jobs of its limit key do there."""
+    return "is read from" if job.limit_key is not None and "-reads:" in job.limit_key else "goes to"
 
 
 def peer(job: JobRecord) -> str:

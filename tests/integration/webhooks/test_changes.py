@@ -16,12 +16,13 @@ import pytest
 from psycopg.rows import dict_row
 
 from functions.webhooks import take_lifecycle_notifications, take_notifications
+from local.demo import samples
 from local.fake_graph.process import FakeGraph
 from local.fake_graph.state import CLIENT, SECRET, TENANT
 from shared import bootstrap
 from shared.storage.queues import StorageQueues
-from tests.integration.graph.conftest import DISPATCH, graph, server
-from tests.integration.webhooks.test_intake import drain
+from tests.integration.graph.conftest import DISPATCH, DRIVER, graph, server
+from tests.integration.webhooks.test_intake import drain, item, post
 
 __all__ = ["graph", "server"]
 
@@ -178,6 +179,27 @@ def test_a_change_comes_by_notification_into_the_row_and_a_deletion_marks_it(
     row = system.rows(table)[made]
     assert row["deleted_at"] is not None and row[column] == "Tour 8"
     keys = system.sql.execute("select distinct limit_key from queue.job_tracking where queue = 'sync'").fetchall()
-    assert keys == [(f"mailbox:{DISPATCH}",)]
+    assert keys == [(f"mailbox-reads:{DISPATCH}",)]
     kinds = [row[0] for row in system.sql.execute("select kind from queue.sync_history order by started_at")]
     assert kinds == ["full", "delta", "delta", "delta"]
+
+
+def test_a_429_to_a_mail_that_came_in_closes_its_mailbox_for_reading_and_nothing_else(system: System) -> None:
+    """Graph counts by mailbox: the others are read on, and mails are sent."""
+    system.watch(f"{OF_USER}/mailFolders('inbox')/messages", None)
+    for number in range(2):
+        system.graph.arrive_mail(DISPATCH, samples.plain_mail(number))
+    assert len(system.deliver()) == 2
+    drain(system.queues)
+    system.graph.add_fault("status", method="GET", path="/messages/", status=429, headers={"Retry-After": "300"})
+    assert bootstrap.worker().run("outlook-inbound", 1).ran == 1
+    other = system.graph.arrive_mail(DRIVER, samples.plain_mail(3))
+    assert post(item(3, resource=f"users/{DRIVER}/messages/{other}", subscriptionId="s9")) == 202
+    drain(system.queues)
+    assert bootstrap.worker().run("outlook-inbound", 10).ran == 1
+    kept = system.sql.execute("select account from queue.communication_logs").fetchall()
+    assert kept == [(DRIVER,)]
+    blocked = "select key from queue.rate_limit_tracking where blocked_until > clock_timestamp() + interval '4 minutes'"
+    assert system.sql.execute(blocked).fetchall() == [(f"mailbox-reads:{DISPATCH}",)]
+    jobs = "select state, count(*) from queue.jobs where queue = 'outlook-inbound' group by 1 order by 1"
+    assert system.sql.execute(jobs).fetchall() == [("completed", 1), ("scheduled", 1), ("waiting", 1)]

@@ -243,13 +243,45 @@ def test_a_sync_counts_for_the_limits_of_the_mailbox_by_the_declarations_name(be
     bench.process(mail(resource="Users/U2/Contacts/AAMkAD2", subscriptionId="s2"), mail(2), chat(), 5, {"resource": 5})
     found = [event.job for event in bench.events.events.values()]
     syncs = [(job.limit_key, job.payload["userId"], job.unique) for job in found if job and job.queue == "sync"]
-    quiet = timedelta(seconds=5), timedelta(seconds=30)
+    quiet, reads = (timedelta(seconds=5), timedelta(seconds=30)), "mailbox-reads"
     assert syncs == [
-        ("mailbox:ann@fleet.example", "ann@fleet.example", Debounce("changed:calendar:ann@fleet.example", *quiet)),
-        ("mailbox:ann@fleet.example", "ann@fleet.example", Debounce("changed:files:ann@fleet.example", *quiet)),
-        ("mailbox:u2", "U2", Debounce("changed:contacts:u2", *quiet)),
+        (f"{reads}:ann@fleet.example", "ann@fleet.example", Debounce("changed:calendar:ann@fleet.example", *quiet)),
+        (f"{reads}:ann@fleet.example", "ann@fleet.example", Debounce("changed:files:ann@fleet.example", *quiet)),
+        (f"{reads}:u2", "U2", Debounce("changed:contacts:u2", *quiet)),
     ]
-    assert bench.events.asked == [{"s1"}, {"s2"}], "once for a batch, and only where a sync is asked for"
+    bench.process(chat(subscriptionId="s3"), 5, {"resource": 5})
+    assert bench.events.asked == [{"s1"}, {"s1", "s2"}], "once for a batch, and only where a mailbox is read"
+
+
+def test_what_comes_in_counts_for_the_limits_of_its_mailbox_or_chat(bench: Bench) -> None:
+    """A 429 closes that one, and not the queue."""
+    bench.events.declared = {"s1": "Ann@fleet.example"}
+    channel = "teams('T')/channels('19:C@thread.tacv2')/messages('1')/replies('2')"
+    bench.process(
+        mail(1),
+        mail(2, subscriptionId="s2"),
+        chat(),
+        mail(resource=f"users('U')/{CHAT}", etag=None, change="updated"),
+        mail(resource=channel),
+    )
+    found = [event.job.limit_key for event in bench.events.events.values() if event.job]
+    user = "aaaaaaaa-0000-4000-8000-000000000001"
+    assert found == [
+        "mailbox-reads:ann@fleet.example",
+        f"mailbox-reads:{user}",
+        "chat-reads:19:dispatch@thread.v2",
+        "chat-reads:19:dispatch@thread.v2",
+        "chat-reads:t/19:c@thread.tacv2",
+    ]
+
+
+def test_all_queues_together_keep_to_the_four_requests_at_once_of_a_mailbox() -> None:
+    at_once: dict[str, int] = {}
+    for spec in QUEUES.values():
+        if spec.limit_key is not None and spec.limit_key.scope.startswith("mailbox"):
+            assert spec.limits.key_concurrency is not None, spec.name
+            at_once[spec.limit_key.scope] = max(at_once.get(spec.limit_key.scope, 0), spec.limits.key_concurrency)
+    assert sum(at_once.values()) == 4 and {"outlook-outbound", "outlook-inbound", "sync"} <= set(QUEUES)
 
 
 @pytest.mark.parametrize("resource", ["drives/d/root", "drives('d')/root", "2b8c1b8e-0000-4000-8000-000000000001"])
@@ -385,6 +417,7 @@ def test_resource_data_goes_into_the_job_and_nowhere_else(bench: Bench, caplog: 
     ((queue, payload),) = bench.jobs
     assert (queue, payload["message"]["body"]) == ("teams-inbound", {"content": "secret text 1"})
     (event,) = bench.events.events.values()
+    assert event.job is not None and event.job.limit_key is None, "nothing is read from the chat"
     assert "encryptedContent" not in event.raw
     assert "secret text" not in json.dumps(event.raw) + " ".join(str(vars(record)) for record in caplog.records)
     assert bench.told == []
