@@ -159,14 +159,16 @@ def cancelled(job: JobRecord, around: Circumstances) -> Diagnosis:
     at, effect = clock(job.finished_at or around.now), effect_of(job, around)
     headline, why, steps = _by_whom(job, around, at)
     sent = why_unknown(job, around)
-    return Diagnosis(label="cancelled", tone="plain", headline=headline, why=[*why, *sent], next=steps,
-                     tell=f"cancelled at {at}; {tell_unfinished(job, effect, is_over=True)}", effect=effect)  # fmt: skip
+    tell = f"cancelled at {at}; {tell_unfinished(job, effect, is_over=True)}"
+    return Diagnosis(
+        label="cancelled", tone="plain", headline=headline, why=[*why, *sent], next=steps, tell=tell, effect=effect
+    )
 
 
 def _by_whom(job: JobRecord, around: Circumstances, at: str) -> tuple[str, list[str], list[Step]]:
     wanted = f"Still wanted: enqueue the {thing(job)} anew."
     if effect_of(job, around) is Effect.POSSIBLE:
-        wanted = f"Look into {where_to_look(job)} first. Not there, and still wanted: enqueue the {thing(job)} anew."
+        wanted = f"Look into {where_to_look(job)} first. Not there, and still wanted: enqueue it anew."
     anew = step(wanted, Action.ENQUEUE_ANEW, job.queue, job.payload)
     result = job.result or {}
     if result.get("replacedBy"):

@@ -137,6 +137,7 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
     why = [f"{asked}: nothing {goes(job)} {place(job) or whom} before that time."]
     if not by_key:
         why = [f"{asked}: the whole queue keeps still until then."]
+    asked_until = until
     if job.state is JobState.SCHEDULED:
         until = max(until, job.run_at)
     at, look = clock(until), step("See what else is closed.", Action.SHOW_LIMITS, job.queue)
@@ -144,9 +145,13 @@ def _throttled(job: JobRecord, around: Circumstances, until: datetime) -> Diagno
         anew = step("Still wanted: tell them another way, or enqueue it anew with a later deadline or none.",
                     Action.ENQUEUE_ANEW, job.queue, job.payload)  # fmt: skip
         headline = f"Will die of its deadline at {clock(job.expires_at)}: it cannot start before {at} (429)"
-        return _told(job, around, "throttled", headline, why, [anew, look], bad=True)
-    steps = [_nothing(f"Nothing: it runs by itself at about {at}. Run now cannot help."), look]
-    headline = f"Waits: {peer(job)} asked to wait until {at} for {whom} (429)"
+        cancel = step("Then cancel this one, or somebody redrives it when it has died.", Action.CANCEL, job.id)
+        return _told(job, around, "throttled", headline, why, [anew, cancel, look], bad=True)
+    headline, no_help = "Waits", "Run now cannot help"
+    if until > asked_until:
+        headline, no_help = f"Waits until {at}", f"Run now cannot help before {clock(asked_until)}"
+    steps = [_nothing(f"Nothing: it runs by itself at about {at}. {no_help}."), look]
+    headline = f"{headline}: {peer(job)} asked to wait until {clock(asked_until)} for {whom} (429)"
     return _told(job, around, "throttled", headline, [*why, _deadline(job)], steps)
 
 
@@ -269,7 +274,7 @@ def _active(job: JobRecord, around: Circumstances) -> Diagnosis:
         )
     silent = job.lease_until is not None and job.lease_until < around.now
     if job.lease_until is not None and silent:
-        headline = f"Its worker has given no sign of life since {clock(job.lease_until)}"
+        headline = f"Its worker has given no sign of life: its lease ended at {clock(job.lease_until)}"
         why = [f"Worker {job.leased_by} had it. The rescue timer takes it back within {RESCUE.seconds} s."]
         late = around.now - job.lease_until > 3 * RESCUE
         steps = [step("The rescue timer is late: see whether the timers run.", Action.DOCTOR)] if late else [_nothing()]
