@@ -30,7 +30,7 @@ function Shown({ letter, again }) {
     `dead-letter/${segment(letter.id)}/review`, (values) => ({ note: values.note.trim() }), "The note is saved.",
   );
   const discard = () => order(
-    { title: "Discard this dead letter?", text: "It cannot be redriven any more. Its job stays in the history.", action: "Discard", tone: "danger", typed: "discard" },
+    { title: "Discard this dead letter?", text: letter.jobId ? "It cannot be redriven any more. Its job stays in the history." : "The message stays here to be read, and counts no more.", action: "Discard", tone: "danger", typed: "discard" },
     `dead-letter/${segment(letter.id)}/discard`, () => undefined, "The dead letter is discarded.",
   );
   const redrive = () => order(
@@ -41,9 +41,9 @@ function Shown({ letter, again }) {
   const foreign = letter.jobId === null;
   const helps = letter.redriveHelps;
   return html`<div><section class="now ${open ? "bad" : ""}" aria-label="State and what to do">
-      <p class="headline"><${Badge} value=${letter.state} /> <strong>${letter.errorClass}</strong> <span class="text">${letter.errorMessage}</span></p>
-      ${foreign ? html`<p>This is not one of our messages: it came at <${Time} at=${letter.diedAt} /> into storage queue <strong>${letter.queue}</strong>.</p>
-        <p><strong>Now:</strong> Find its sender, and have it send to the right place. There is nothing to redrive.</p>` : null}
+      <p class="headline"><${Badge} value=${letter.state} /> ${foreign ? html`<strong>A message that is not ours</strong>` : html`<strong>${letter.errorClass}</strong> <span class="text">${letter.errorMessage}</span>`}</p>
+      ${foreign ? html`<p>It came at <${Time} at=${letter.diedAt} /> into storage queue <strong>${letter.queue}</strong>, and cannot be a job: <span class="text">${letter.errorMessage}</span></p>` : null}
+      ${foreign && open ? html`<p><strong>Now:</strong> Find its sender, and have it send to the right place. There is nothing to redrive.</p>` : null}
       ${open && !foreign ? html`<p>${letter.meaning}</p><p><strong>Now:</strong> ${letter.remedy}</p>` : null}
       <div class="buttons">
         ${open && !helps ? html`<${Act} tone="primary" run=${discard}>Discard<//>` : null}
