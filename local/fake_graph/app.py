@@ -35,7 +35,7 @@ from local.fake_graph.call import Answer, Call, GraphError, Json, bad_request
 from local.fake_graph.checks import Checks
 from local.fake_graph.control import Control
 from local.fake_graph.delivery import Deliverer
-from local.fake_graph.faults import Fault, Faults
+from local.fake_graph.faults import CARRIED_OUT, Fault, Faults
 from local.fake_graph.hubs import HUBS, Hubs
 from local.fake_graph.journal import Journal, parsed, readable
 from local.fake_graph.limits import Limits
@@ -135,7 +135,7 @@ class FakeGraphApp:
             request.method, unquote(path), query, _without_token(headers), body, request.url.query
         )
         fault = self.faults.take(request.method, unquote(path), raw)
-        if fault is not None and fault.kind not in ("delay", "lose-answer"):
+        if fault is not None and fault.kind not in CARRIED_OUT:
             return self._broken(fault, request.method, path, headers, entry)
         call = Call(request.method, path, {}, query, headers, raw, self.base_url)
         peer = next((peer for prefix, peer in self.peers.items() if path.startswith(prefix)), None)
@@ -157,6 +157,8 @@ class FakeGraphApp:
         if fault is not None and fault.kind == "lose-answer":
             self.journal.close(entry, answer, "lost")
             return None
+        if fault is not None and fault.kind == "status-after":
+            return self._broken(fault, request.method, path, headers, entry)
         self.journal.close(entry, answer)
         if fault is not None:
             # Carried out at once, answered late.
@@ -301,7 +303,7 @@ class FakeGraphApp:
             self.limits.leave(mailbox)
 
     def _broken(self, fault: Fault, method: str, path: str, headers: dict[str, str], entry: Json) -> Answer | None:
-        """What a request that meets a fault gets; it is not carried out."""
+        """What a request that meets a fault gets, carried out or not."""
         call = Call(method, path, {}, {}, headers, b"", self.base_url)
         answer = self._challenged(call) if fault.kind == "claims-challenge" else fault_answer(fault, call)
         if answer is not None:
@@ -325,9 +327,9 @@ class FakeGraphApp:
 
 
 def fault_answer(fault: Fault, call: Call) -> Answer | None:
-    """The answer of a fault of the kinds status, html, bad-json and empty; None for reset."""
+    """The answer of a fault of the kinds status, status-after, html, bad-json and empty; None for reset."""
     match fault.kind:
-        case "status":
+        case "status" | "status-after":
             answer = call.failure(fault.status, fault.code, f"The fault {fault.id} asked for this answer.")
             if fault.payload is not None:
                 answer.body = fault.payload if isinstance(fault.payload, dict) else str(fault.payload).encode()

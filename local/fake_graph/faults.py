@@ -10,7 +10,11 @@ from typing import Any
 
 from local.fake_graph.call import Json
 
-KINDS = ("status", "html", "lose-answer", "delay", "reset", "claims-challenge", "bad-json", "empty")
+KINDS = (
+    "status", "html", "bad-json", "empty", "claims-challenge", "reset", "lose-answer", "status-after", "delay",
+)  # fmt: skip
+#: Of these, the request is carried out first.
+CARRIED_OUT = ("lose-answer", "status-after", "delay")
 _CODES = {
     400: "BadRequest", 401: "InvalidAuthenticationToken", 403: "ErrorAccessDenied", 404: "ErrorItemNotFound",
     409: "Conflict", 413: "RequestEntityTooLarge", 429: "TooManyRequests", 500: "InternalServerError",

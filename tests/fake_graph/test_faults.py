@@ -73,6 +73,14 @@ def test_a_lost_answer_has_had_its_effect_and_a_reset_has_not(graph: FakeGraph, 
     assert (lost["outcome"], lost["status"], cut["outcome"], cut["status"]) == ("lost", 201, "cut", None)
 
 
+@pytest.mark.usefixtures("no_violations")
+def test_a_status_may_come_although_the_request_was_carried_out(graph: FakeGraph, user: Client) -> None:
+    graph.add_fault("status-after", status=504, method="POST", times=2)
+    answers = [user.post(CHAT_PATH, HELLO) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [504, 504]
+    assert len(graph.chat_messages(CHAT)) == 2
+
+
 def test_a_slow_answer_has_had_its_effect_at_once(graph: FakeGraph, user: Client) -> None:
     graph.add_fault("delay", seconds=0.5)
     with pytest.raises(requests.ReadTimeout):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -118,6 +123,68 @@ def test_a_megabyte_without_an_address_takes_no_time(logger: Logger) -> None:
     started = time.monotonic()
     logger.log.info("a." * 500_000)
     assert time.monotonic() - started < 5
+
+
+def test_at_debug_level_the_libraries_of_the_queue_and_of_graph_show_no_secret(logger: Logger) -> None:
+    """What they write themselves: addresses with their query, headers, and their own failures."""
+    from shared.engine.errors import TransportUnavailableError
+    from shared.graph.client import GraphClient
+    from shared.graph.errors import GraphError
+    from shared.graph.session import GraphSession
+    from shared.storage.queues import StorageQueues
+
+    key = base64.b64encode(b"SECRET-KEY-OF-THE-ACCOUNT").decode()
+    root, azure = logging.getLogger(), logging.getLogger("azure")
+    levels, handler = (root.level, azure.level), logger.log.handlers[0]
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    azure.setLevel(logging.DEBUG)
+    try:
+        with refusing() as url, GraphSession() as session:
+            account = f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey={key};QueueEndpoint={url}/a"
+            for address in (account, f"{url}/a?sv=2024-11-04&sig=SECRETsig%3D"):
+                with pytest.raises(TransportUnavailableError):
+                    StorageQueues(address).send("alerts", "{}")
+            with pytest.raises(GraphError):
+                GraphClient(session, OneToken(), f"{url}/v1.0").call("GET", "/users", query={"code": "SECRETcode"})
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        azure.setLevel(levels[1])
+    written = logger.text.getvalue()
+    assert {line["logger"].split(".")[0] for line in logger.lines} >= {"azure", "urllib3"}
+    assert "SECRET" not in written and key not in written and TOKEN not in written
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """The address of a server that answers everything with 403."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class OneToken:
+    def token(self, *, refused: str | None = None, claims: str | None = None) -> str:
+        return TOKEN
 
 
 def test_a_failing_database_login_shows_no_password(logger: Logger) -> None:
