@@ -153,15 +153,24 @@ def test_a_wake_up_delivered_twenty_times_has_one_effect(
     assert sql.execute("select count(*) from effects").fetchone() == (1,)
 
 
-def test_I1_random_kills_lose_nothing_and_double_nothing(workers: Workers, sql: psycopg.Connection) -> None:
+def test_I1_random_kills_lose_nothing_and_double_nothing(
+    workers: Workers, postgres_store: PostgresStore, sql: psycopg.Connection
+) -> None:
+    """Nor are the numbers of running jobs, of the queue and of each key, wrong in the moment after a kill."""
+    sql.execute(
+        "update queue.queue_settings set concurrency = 20, key_concurrency = 10, limits_changed_at = clock_timestamp()"
+        " where queue = %s",
+        (QUEUE,),
+    )
     dice = random.Random(20261125)
-    jobs = {workers.producer.enqueue(QUEUE, {"n": n}).id for n in range(60)}
+    jobs = {workers.producer.enqueue(QUEUE, {"n": n, "chatId": f"chat-{n % 3}"}).id for n in range(60)}
     for _ in range(8):
         process = workers.start(dice.choice(POINTS))
         while workers.turn(process):
             workers.tick()
             if not sql.execute("select 1 from queue.jobs where finished_at is null limit 1").fetchone():
                 break
+        assert postgres_store.repair() == 0
         workers.tick()
     drain(workers, workers.start("never"), sql)
     rows = sql.execute("select id, state from queue.jobs where queue = %s", (QUEUE,)).fetchall()
