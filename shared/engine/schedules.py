@@ -164,7 +164,7 @@ class Schedules:
             with self._store.hold(name) as held:
                 if held is not None:  # else it was deleted meanwhile
                     replaced = _replaced(held.schedule, new, plan, held.now, paused)
-                    held.save(replaced)
+                    _save_mended(held, replaced)
                     return replaced
 
     def pause(self, name: str) -> Schedule | None:
@@ -185,7 +185,7 @@ class Schedules:
                 return held.schedule
             _, next_run_at = planned(held.schedule.cron, held.schedule.time_zone, held.now)
             resumed = replace(held.schedule, paused=False, problem=None, planned_from=held.now, next_run_at=next_run_at)
-            held.save(resumed)
+            _save_mended(held, resumed)
             return resumed
 
     def run_now(self, name: str) -> Enqueued | None:
@@ -314,6 +314,8 @@ class Scheduler:
     def _save_success(self, held: Held, next_run_at: datetime, made: Sequence[Enqueued]) -> None:
         if not made:
             held.save(replace(held.schedule, next_run_at=next_run_at))
+            if held.schedule.problem is None:  # a change in SQL has cleared it
+                held.resolve_alert()
             return
         held.save(
             replace(held.schedule, next_run_at=next_run_at, last_run_at=held.now, last_job_id=made[-1].id, problem=None)
@@ -327,6 +329,12 @@ class Scheduler:
         held.save(replace(schedule, next_run_at=next_run_at, problem=reason))
         details = {"schedule": schedule.name, "queue": schedule.queue, "lastMessage": reason}
         held.raise_alert(f"The schedule {schedule.name} makes no jobs", details)
+
+
+def _save_mended(held: Held, schedule: Schedule) -> None:
+    """Save what has no problem any more: an alert about it is over."""
+    held.save(schedule)
+    held.resolve_alert()
 
 
 def planned(cron: object, time_zone: object, after: datetime) -> tuple[Cron, datetime]:

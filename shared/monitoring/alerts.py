@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -68,11 +68,13 @@ class Judgement:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What the rules are judged by. `stalled` has, for queues whose backlog grows, for how long nothing has ended;
-    `timers` how long ago each finished."""
+    `timers` how long ago each finished; `retried` how many attempts of the last five minutes failed whose jobs wait
+    for the next one."""
 
     queues: Sequence[QueueNow]
     stalled: Mapping[str, float]
     timers: Mapping[str, float]
+    retried: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class ToldAlert:
     details: Mapping[str, Any]
     opened_at: datetime
     resolved_at: datetime | None = None
+    acknowledged_at: datetime | None = None
 
 
 class Board(Protocol):
@@ -114,7 +117,8 @@ class Board(Protocol):
         ...
 
     def untold(self) -> Sequence[ToldAlert]:
-        """Alerts whose opening, rise or end is still to be told; never one that is acknowledged."""
+        """Alerts whose opening, rise or end is still to be told; of one that is acknowledged only a rise above the
+        level that it had then."""
         ...
 
     def mark_told(self, alerts: Sequence[ToldAlert]) -> None: ...
@@ -177,7 +181,7 @@ def readings(figures: Figures) -> list[Reading]:
         if (recent := queue.recent) is not None:
             values["processing-time"] = recent.average_processing_seconds
             # Jobs that wait for their next attempt have failed too, though they have not ended.
-            failed = recent.failed + queue.retrying
+            failed = recent.failed + figures.retried.get(queue.queue, 0)
             if failed + recent.completed >= FEWEST_ATTEMPTS:
                 values["failure-rate"] = failed / (failed + recent.completed)
         found += [Reading(RULES[name], queue.queue, value) for name, value in values.items() if value is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from shared.monitoring.rules import LEVELS
 from shared.monitoring.statistics import QueueNow, TimerRun, Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -67,7 +68,8 @@ def exposition(
     ]
     ages = {run.timer: (now - run.finished_at).total_seconds() for run in timers if run.finished_at is not None}
     lines += _family("fleet_queue_timer_age_seconds", "Time since a timer last finished.", "timer", ages)
-    lines += _family("fleet_queue_open_alerts", "Alerts that are open.", "level", open_alerts)
+    counts: dict[str, float | None] = {level: open_alerts.get(level, 0) for level in LEVELS}
+    lines += _family("fleet_queue_open_alerts", "Alerts that are open.", "level", counts)
     return "\n".join(lines) + "\n"
 
 

@@ -137,7 +137,8 @@ class PostgresOrder:
 
     def acknowledge(self, alert_id: UUID, by: str) -> None:
         self._conn.execute(
-            "update queue.queue_alerts set acknowledged_at = clock_timestamp(), acknowledged_by = %s where id = %s",
+            "update queue.queue_alerts"
+            " set acknowledged_at = clock_timestamp(), acknowledged_by = %s, sent_level = level where id = %s",
             (by, alert_id),
         )
 

@@ -12,6 +12,7 @@ import psycopg
 from shared.engine.json_text import to_json
 from shared.monitoring.alerts import FLAPPING, Board, Figures, Judgement, ToldAlert, Watched
 from shared.monitoring.rules import RULES, TIMERS, Threshold
+from shared.monitoring.statistics import BUCKET
 from shared.postgres.pool import Database
 from shared.postgres.statistics import measure, overview
 
@@ -34,6 +35,12 @@ select b.queue, least(b.oldest_ready_seconds, extract(epoch from %(now)s - e.at)
                         and k.bucket_at > %(now)s - interval '1 hour'
                       order by k.bucket_at desc limit 1), 0) as ready) before
  where b.ready > before.ready
+"""
+# What failed longer ago was counted then. An entry without a class of error was deferred, and has not failed.
+_RETRIED: LiteralString = """
+select l.queue, count(*) from queue.later l cross join lateral jsonb_array_elements(l.attempts) a
+ where l.attempt > 0 and a ? 'error_class' and (a ->> 'finished_at')::timestamptz > %(now)s - %(window)s
+ group by l.queue
 """
 _TIMERS: LiteralString = """
 select n.timer, extract(epoch from %(now)s - coalesce(
@@ -89,13 +96,14 @@ _TOLD_ALREADY: LiteralString = """
 update queue.queue_alerts set sent_level = level
  where alert_key like 'dead-letter:%' and resolved_at is null and sent_level is null
 """
+# An acknowledgement sets sent_level to the level that it saw.
 _UNTOLD: LiteralString = """
-select id, alert_key, level, title, details, opened_at, resolved_at from queue.queue_alerts
- where resolved_at is null and acknowledged_at is null
-   and (sent_level is null or array_position(array['info', 'warning', 'critical'], level)
+select id, alert_key, level, title, details, opened_at, resolved_at, acknowledged_at from queue.queue_alerts
+ where resolved_at is null
+   and (sent_level is null and acknowledged_at is null or array_position(array['info', 'warning', 'critical'], level)
                               > array_position(array['info', 'warning', 'critical'], sent_level))
 union all
-(select id, alert_key, level, title, details, opened_at, resolved_at from queue.queue_alerts
+(select id, alert_key, level, title, details, opened_at, resolved_at, acknowledged_at from queue.queue_alerts
   where resolved_at is not null and sent_level is not null and resolved_sent_at is null and acknowledged_at is null)
  order by opened_at, id
 """
@@ -134,7 +142,8 @@ class _Board:
         measure(self.conn, self.now)
         stalled = self.conn.execute(_STALLED, {"now": self.now}).fetchall()
         timers = self.conn.execute(_TIMERS, {"now": self.now, "timers": list(TIMERS)}).fetchall()
-        return Figures(overview(self.conn), dict(stalled), dict(timers))
+        retried = self.conn.execute(_RETRIED, {"now": self.now, "window": BUCKET}).fetchall()
+        return Figures(overview(self.conn), dict(stalled), dict(timers), dict(retried))
 
     def thresholds(self) -> Mapping[tuple[str, str], Threshold]:
         rows = self.conn.execute("select rule, scope, warning, critical from queue.alert_thresholds").fetchall()
@@ -167,10 +176,7 @@ class _Board:
 
     def untold(self) -> Sequence[ToldAlert]:
         self.conn.execute(_TOLD_ALREADY)
-        return [
-            ToldAlert(str(row[0]), row[1], row[2], row[3], row[4], row[5], row[6])
-            for row in self.conn.execute(_UNTOLD).fetchall()
-        ]
+        return [ToldAlert(str(row[0]), *row[1:]) for row in self.conn.execute(_UNTOLD).fetchall()]
 
     def mark_told(self, alerts: Sequence[ToldAlert]) -> None:
         self.conn.execute(_MARK, (self.now, [alert.id for alert in alerts]))

@@ -38,7 +38,7 @@ on conflict (queue) do update
    set measured_at = excluded.measured_at, enqueued = excluded.enqueued, completed = excluded.completed,
        failed = excluded.failed, dead = excluded.dead, processed = excluded.processed,
        processing_seconds = excluded.processing_seconds, latency = excluded.latency
- where h.measured_at <= excluded.measured_at
+ where h.measured_at <= excluded.measured_at or h.measured_at > excluded.measured_at + %(window)s  -- a clock was ahead
 """
 _OLD_ALERTS: LiteralString = """
 delete from queue.queue_alerts a using (
@@ -63,12 +63,13 @@ class PostgresStatistics:
     def keep(self) -> int:
         """Write every bucket that has ended and is not written yet, one transaction each; returns how many.
 
-        Run again, or by two hosts at once, it writes the same. It goes on after an outage where it had come to.
+        Run again, or by two hosts at once, it writes the same. It goes on after an outage where it had come to. What a
+        clock that was ahead has written is written anew when its time comes.
         """
         with self._database.connection() as conn:
             row: Any = conn.execute(
-                f"select date_bin('5 minutes', {self._clock}, 'epoch'),"  # noqa: S608 - constant
-                " (select max(bucket_at) from queue.queue_statistics)"
+                "select n.at, (select max(k.bucket_at) from queue.queue_statistics k where k.bucket_at < n.at)"  # noqa: S608
+                f" from (select date_bin('5 minutes', {self._clock}, 'epoch') as at) n"
             ).fetchone()
         now, last = row
         first = now - FIRST_LOOK_BACK if last is None else last - AGAIN * BUCKET

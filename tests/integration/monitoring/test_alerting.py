@@ -11,6 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from shared.access import Principal, Role
 from shared.engine.enqueue import Producer
 from shared.engine.job import NewJob
 from shared.handlers.registry import QUEUES
@@ -18,9 +19,11 @@ from shared.handlers.services import Operator
 from shared.monitoring.alerts import AlertWatch, ToldAlert
 from shared.monitoring.notices import Notices
 from shared.monitoring.rules import TIMERS, Threshold
+from shared.postgres.admin_orders import PostgresOrders
 from shared.postgres.alert_board import PostgresAlertBoards
 from shared.postgres.open_alerts import OpenAlerts
 from shared.postgres.pool import Database
+from shared.postgres.sealer import Sealer
 from shared.postgres.statistics import PostgresStatistics
 from shared.postgres.store import PostgresStore
 from shared.postgres.thresholds import PostgresThresholds
@@ -151,17 +154,48 @@ def test_the_title_of_an_open_alert_stays_true_when_its_threshold_is_raised_and_
     assert title() == ("Dead letters of teams-outbound wait for somebody: 31", False)
 
 
-def test_an_acknowledged_alert_is_told_no_more(bench: Bench) -> None:
+def test_an_acknowledged_alert_is_told_no_more_unless_it_rises_above_the_level_that_was_acknowledged(
+    bench: Bench, database: Database
+) -> None:
+    def acknowledge() -> None:
+        row = bench.sql.execute("select id from queue.queue_alerts where resolved_at is null").fetchone()
+        orders = PostgresOrders(database, Sealer(), lambda: bench.wire, lambda *_: bench.producer)
+        assert row is not None
+        orders.run(Principal("me", "key", Role.ADMIN), "c", lambda order: order.acknowledge(row[0], "me"))
+
+    def told() -> list[str]:
+        return [text.removeprefix("[fleet-queue] ").split(":")[0] for text in bench.messages()]
+
     bench.bury(51)
     bench.evaluate()
-    bench.sql.execute("update queue.queue_alerts set acknowledged_at = now(), acknowledged_by = 'me'")
-    bench.bury(500)
+    acknowledge()
+    bench.bury(49)
     bench.evaluate()
+    assert told() == ["warning"]
+    bench.bury(500)
+    bench.evaluate(3)
     assert bench.alerts("dead-letters:teams-outbound") == [("critical", True)]
+    assert told() == ["warning", "critical"]
+    bench.sql.execute(
+        "delete from queue.dead_letter_queue where id in (select id from queue.dead_letter_queue limit 500)"
+    )
+    bench.evaluate()
+    assert bench.alerts("dead-letters:teams-outbound") == [("warning", True)]
+    acknowledge()
+    bench.bury(500)
+    bench.evaluate(2)
+    assert told() == ["warning", "critical", "critical"], "the same level, but above the acknowledged one"
     bench.sql.execute("delete from queue.dead_letter_queue")
     bench.evaluate(8)
     assert bench.alerts("dead-letters:teams-outbound") == [("critical", False)]
-    assert len(bench.messages()) == 1
+    assert len(told()) == 3
+
+
+def test_an_alert_that_is_acknowledged_before_it_is_told_is_not_told(bench: Bench, database: Database) -> None:
+    OpenAlerts(database).open("identity:x", "warning", "No token", {})
+    bench.sql.execute("update queue.queue_alerts set acknowledged_at = now(), acknowledged_by = 'me'")
+    bench.evaluate()
+    assert bench.messages() == []
 
 
 def test_two_evaluators_at_once_open_one_alert_and_send_one_message(bench: Bench) -> None:
@@ -349,6 +383,20 @@ def test_a_rate_of_failures_opens_an_alert_from_the_last_five_minutes(bench: Ben
     assert bench.alerts("processing-time:teams-outbound") == [("warning", True)]
     bench.evaluate(11)
     assert bench.alerts("failure-rate:teams-outbound") == [("warning", False)]
+
+
+def test_a_failure_counts_for_the_rate_of_failures_while_it_is_younger_than_five_minutes(bench: Bench) -> None:
+    bench.sql.execute(
+        "insert into queue.later (id, queue, priority, run_at, enqueued_at, attempt, payload, attempts)"
+        " select queue.new_id(), %(queue)s, 5, %(at)s + interval '1 day', %(at)s - interval '6 hours', 1, '{}',"
+        " queue.attempt_entry(1::smallint, %(at)s, %(at)s, 'w', 'retry', 'network', 'why', null)"
+        " from generate_series(1, 30)",
+        {"queue": QUEUE, "at": bench.now},
+    )
+    bench.evaluate()
+    assert bench.alerts("failure-rate:teams-outbound") == [("critical", True)]
+    bench.evaluate(9)
+    assert bench.alerts("failure-rate:teams-outbound") == [("critical", False)]
 
 
 def test_a_way_that_is_set_up_wrongly_does_not_keep_an_alert_from_the_others(

@@ -189,6 +189,26 @@ def scanned(sql: psycopg.Connection) -> int:
     return int(row[0])
 
 
+def test_a_clock_that_was_ahead_keeps_nothing_from_being_counted(
+    statistics: PostgresStatistics, set_clock: Clock, history: History, sql: psycopg.Connection, noon: datetime
+) -> None:
+    set_clock(noon)
+    statistics.keep()
+    set_clock(noon + timedelta(hours=5))
+    assert statistics.keep() > 0
+    statistics.measure()
+    history.end(noon + MINUTE)
+    set_clock(noon + 5 * MINUTE)
+    statistics.measure()
+    assert statistics.keep() > 0 and kept(sql)[noon] == 1
+    shown = {queue.queue: queue for queue in statistics.overview()}[QUEUE]
+    assert shown.recent is not None and shown.recent.completed == 1
+    history.end(noon + timedelta(hours=4, minutes=51))
+    set_clock(noon + timedelta(hours=4, minutes=55))
+    statistics.keep()
+    assert kept(sql)[noon + timedelta(hours=4, minutes=50)] == 1
+
+
 def test_old_figures_are_forgotten(
     statistics: PostgresStatistics, set_clock: Clock, sql: psycopg.Connection, noon: datetime
 ) -> None:

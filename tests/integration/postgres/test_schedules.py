@@ -427,9 +427,24 @@ def test_a_payload_that_no_longer_validates_raises_an_alert_and_stops_no_other(
     assert "schedule.failed" in caplog.text
     assert bench.alerts() == [("schedule:a-broken", "warning", 2, True)]
     bench.put("a-broken")
+    assert bench.get("a-broken").problem is None
+    assert bench.alerts() == [("schedule:a-broken", "warning", 2, False)], "not at its next slot, a year from now"
     bench.set(at("12:15"))
-    assert bench.run() == 2 and bench.get("a-broken").problem is None
-    assert bench.alerts() == [("schedule:a-broken", "warning", 2, False)]
+    assert bench.run() == 2
+
+
+def test_a_paused_schedule_keeps_its_alert_until_it_is_resumed(bench: Bench) -> None:
+    bench.put()
+    bench.sql.execute("update queue.scheduled_jobs set payload = '{}'")
+    bench.set(at("12:05"))
+    bench.run()
+    bench.schedules.pause("tyres")
+    bench.run()
+    assert bench.alerts() == [("schedule:tyres", "warning", 1, True)]
+    bench.sql.execute("update queue.scheduled_jobs set payload = %s", (to_json(PAYLOAD),))
+    bench.schedules.resume("tyres")
+    assert bench.get().problem is None
+    assert bench.alerts() == [("schedule:tyres", "warning", 1, False)]
 
 
 def test_a_queue_that_was_closed_in_the_database_undoes_only_its_own_schedule(bench: Bench) -> None:
@@ -527,10 +542,10 @@ def test_an_expression_that_sql_could_not_check_waits_for_its_repair_and_stops_n
     bench.sql.execute("update queue.scheduled_jobs set cron = '1 * * * *' where name = 'a-bad'")
     bench.sql.execute("update queue.scheduled_jobs set planned_from = %s where name = 'a-bad'", (at("12:10"),))
     bench.run()
-    assert bench.get("a-bad").next_run_at == at("13:01")
+    assert bench.get("a-bad").next_run_at == at("13:01") and bench.alerts()[0][3] is False
     bench.set(at("13:01"))
     bench.run()
-    assert bench.slots("a-bad") == [at("13:01")] and bench.alerts()[0][3] is False
+    assert bench.slots("a-bad") == [at("13:01")]
 
 
 def test_the_databases_own_clock_is_used_where_nothing_else_is_said(

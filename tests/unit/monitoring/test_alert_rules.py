@@ -135,15 +135,15 @@ def now(**changes: object) -> QueueNow:
     return replace(queue, **changes)  # type: ignore[arg-type]
 
 
-def values(queue: QueueNow, stalled: float | None = None) -> dict[str, float]:
-    figures = Figures([queue], {"mail": stalled} if stalled is not None else {}, {"relay": 7.0})
+def values(queue: QueueNow, stalled: float | None = None, retried: int = 0) -> dict[str, float]:
+    figures = Figures([queue], {"mail": stalled} if stalled is not None else {}, {"relay": 7.0}, {"mail": retried})
     return {reading.rule.name: round(reading.value, 3) for reading in readings(figures)}
 
 
 def test_alert_rules_read_a_queue() -> None:
     recent = Activity("mail", NOW, timedelta(minutes=5), completed=30, failed=4, processed=30, processing_seconds=60)
-    queue = now(ready=7, dead_letters=3, oldest_ready_seconds=9.0, retrying=6, recent=recent)
-    assert values(queue, 400) == {
+    queue = now(ready=7, dead_letters=3, oldest_ready_seconds=9.0, retrying=1000, recent=recent)
+    assert values(queue, 400, retried=6) == {
         "backlog": 7, "dead-letters": 3, "oldest-ready": 9, "stalled": 400,
         "failure-rate": 0.25, "processing-time": 2, "timer": 7,
     }  # fmt: skip
@@ -220,6 +220,15 @@ def test_an_alert_has_a_message_for_its_opening_its_rise_and_its_end() -> None:
     assert "Wait." not in str(Notices(OPERATOR).jobs([ends])[0].payload)
 
 
+def test_an_alert_that_rose_after_it_was_acknowledged_says_so_and_is_no_repetition() -> None:
+    rises = told(level="critical", acknowledged_at=NOW)
+    job, before = Notices(OPERATOR).jobs([rises])[0], Notices(OPERATOR).jobs([told(level="critical")])[0]
+    assert "It has risen since it was acknowledged at" in str(job.payload)
+    assert job.idempotency_key != before.idempotency_key
+    many, once = ([told(n) for n in range(2, 9)] + [one] for one in (rises, told(level="critical")))
+    assert Notices(OPERATOR).jobs(many)[0].idempotency_key != Notices(OPERATOR).jobs(once)[0].idempotency_key
+
+
 def test_alerts_without_a_way_make_no_message() -> None:
     assert Notices(Operator()).jobs([told()]) == []
 
@@ -229,6 +238,13 @@ def test_many_alerts_at_once_are_one_message_each_way() -> None:
     assert len(jobs) == 3
     assert "20 alerts opened, 10 resolved" in str(jobs[0].payload)
     assert "https://fleet.example/d#/alerts?status=open" in str(jobs[0].payload)
+
+
+def test_a_digest_names_the_weightiest_and_how_many_more_there_are() -> None:
+    alerts = [told(n, title=f"{n}: " + "é" * 300) for n in range(2000)]
+    alerts += [told(title="all stands", level="critical"), told(title="over", resolved_at=NOW)]
+    text = Notices(OPERATOR).jobs(alerts)[1].payload["body"]
+    assert "critical: all stands" in text and "over" not in text and "and 1,952 more" in text
 
 
 @pytest.mark.parametrize("kind", sorted({*OWNED, *FAMILIES}))
@@ -256,7 +272,10 @@ def test_an_alert_leads_to_what_it_is_about() -> None:
 def test_alert_messages_are_payloads_that_their_queues_take() -> None:
     from shared.handlers.loading import parse_payload
 
-    for job in [*Notices(OPERATOR).jobs([told()]), *Notices(OPERATOR).jobs([told(n) for n in range(200)])]:
+    for job in [
+        *Notices(OPERATOR).jobs([told()]),
+        *Notices(OPERATOR).jobs([told(n, title="é" * 300) for n in range(3000)]),
+    ]:
         assert isinstance(job, NewJob)
         parse_payload(job.queue, json.dumps(job.payload), {"teams_routes": lambda: None})
 
