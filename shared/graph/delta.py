@@ -64,6 +64,10 @@ class ResyncRequired(GraphFailure):
         self.link = link
 
 
+class LedBack(LinkRefused):
+    """A nextLink leads to the page that it stands on: the link behind that page will never lead on."""
+
+
 class DeltaClient:
     """Reads sets page by page as the application. Methods raise GraphFailure, above all ResyncRequired."""
 
@@ -71,7 +75,7 @@ class DeltaClient:
         self._graph = graph
 
     def page(self, query: DeltaQuery, link: str | None = None) -> DeltaPage:
-        """The page behind the link, or the first one. Raises LinkRefused too where it leads back to itself."""
+        """The page behind the link, or the first one. Raises LedBack where it leads back to itself."""
         try:
             body = self._first(query) if link is None else self._follow(query, link)
         except GraphError as error:
@@ -81,7 +85,7 @@ class DeltaClient:
             raise
         page = read_page(body)
         if link is not None and page.next_link == link:
-            raise LinkRefused(f"the nextLink of {query.template} leads back to its own page")
+            raise LedBack(f"the nextLink of {query.template} leads back to its own page")
         self._check(page)
         return page
 

@@ -19,7 +19,7 @@ from pydantic import field_validator, model_validator
 from shared.engine.context import Context, Handler
 from shared.engine.errors import RejectedError
 from shared.engine.job import Completed, Deferred, Job
-from shared.graph.delta import DeltaClient, ResyncRequired
+from shared.graph.delta import DeltaClient, LedBack, ResyncRequired
 from shared.graph.errors import GraphError, GraphFailure, LinkRefused
 from shared.handlers.graph_errors import graph_attempt
 from shared.handlers.non_delivery import NonDelivery
@@ -178,6 +178,8 @@ class Sync:
                     return Deferred(wait, f"{resync}; the set was read anew less than {RESYNC_PERIOD} ago")
                 self._store.restart(round_, known, resync.link if kind.follows_location else None, forced=True)
                 return None
+            except LedBack as error:
+                raise PagesGoRound(known, str(error)) from error
             except GraphError as error:
                 if error.status != 404 or not kind.may_be_missing(known):
                     raise

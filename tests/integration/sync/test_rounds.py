@@ -381,12 +381,24 @@ def test_pages_that_go_round_are_stopped_and_the_set_is_read_anew_by_the_next_ro
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_next_link_to_its_own_page_is_refused_and_the_link_is_kept(bench: Bench) -> None:
-    fill(bench, 9)
+def test_a_next_link_to_its_own_page_is_refused_and_the_set_is_read_anew_by_the_next_round(bench: Bench) -> None:
+    """The link would lead there for ever."""
+    ids = fill(bench, 9)
+    bench.sync("contacts")
+    for contact in ids:
+        bench.graph.put_contact(DISPATCH, id=contact, displayName="changed")
     bench.graph.behave(loop="link")
     run = bench.sync("contacts")
-    assert isinstance(run.error, Exception) and isinstance(run.error.__cause__, LinkRefused)
-    assert bench.history()[-1]["outcome"] == "failed"
+    assert isinstance(run.error, PagesGoRound) and isinstance(run.error.__cause__, LinkRefused)
+    last = bench.history()[-1]
+    assert last["outcome"] == "failed" and "its own page" in last["error_message"]
+    default = f"contacts/{DISPATCH}/default"
+    sets = bench.rows("select resource, state, link from queue.delta_links where state = 'new'")
+    assert sets == [{"resource": default, "state": "new", "link": None}]
+    bench.graph.behave()
+    assert bench.sync("contacts").result is not None
+    assert bench.alive("contacts") == ids
+    assert {row["display_name"] for row in bench.rows("select display_name from queue.contacts")} == {"changed"}
 
 
 @pytest.mark.usefixtures("small_pages")
