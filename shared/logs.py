@@ -8,50 +8,29 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from shared import tracing
-
-HIDDEN = "***"
-#: A shorter value would blot out ordinary words.
-SHORTEST_HIDDEN = 8
+from shared.redaction import HIDDEN, SECRETS, Secrets
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_BEARER = re.compile(r"\b(Bearer|SharedKey)\s+[^\s\"',;]{8,}", re.IGNORECASE)
-_NAMED = re.compile(
-    r"\b(AccountKey|SharedAccessKey|SharedAccessSignature|sig|code|authtoken|tempauth|client_secret|client_assertion"
-    r"|access_token|refresh_token|id_token|clientState|password|x-admin-key|x-functions-key)"
-    r"""(["']?\s*[=:]\s*["']?)[^&;\s"',}]{4,}""",
-    re.IGNORECASE,
-)
+#: In a log a code is hidden in any form: it is written of requests and answers.
+_CODE = re.compile(r"""\b(code)(["']?\s*[=:]\s*["']?)[^&;\s"',}]{4,}""", re.IGNORECASE)
 #: A mail address; not the id of a chat, which has its form.
 _ADDRESS = re.compile(r"(?<![\w.+-])([\w+])[\w.+-]*@(?!thread\.|unq\.)([\w-]+(?:\.[\w-]+)+)")
-_IN_URL = re.compile(r"(://[^:/@\s]*:)[^@\s]+(?=@)")
 
 
 class Redaction(logging.Filter):
     """Takes secrets and addresses out of a record before anything formats it: its text, its extras, its exception."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets = SECRETS) -> None:
         super().__init__()
-        self._values: tuple[str, ...] = ()
-        self._lock = threading.Lock()
-
-    def hide(self, values: Iterable[str]) -> None:
-        """Hide these very texts from now on, wherever they stand."""
-        with self._lock:
-            known = {*self._values, *(value for value in values if len(value) >= SHORTEST_HIDDEN)}
-            self._values = tuple(sorted(known, key=len, reverse=True))
+        self._secrets = secrets
 
     def clean(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, HIDDEN)
-        text = _BEARER.sub(rf"\1 {HIDDEN}", text)
-        text = _IN_URL.sub(rf"\1{HIDDEN}", text)
-        text = _ADDRESS.sub(rf"\1{HIDDEN}@\2", text)
-        return _NAMED.sub(rf"\1\2{HIDDEN}", text)
+        text = _ADDRESS.sub(rf"\1{HIDDEN}@\2", self._secrets.clean(text))
+        return _CODE.sub(rf"\1\2{HIDDEN}", text)
 
     def filter(self, record: logging.LogRecord) -> bool:
         for name, fact in tracing.facts().items():
@@ -86,7 +65,7 @@ def start(secrets: Iterable[str] = ()) -> None:
 
     Safe to call again: with more secrets, or after the host has added a handler.
     """
-    _redaction.hide(secrets)
+    SECRETS.hide(secrets)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_redaction)
         if handler.formatter is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.engine.errors import JobError
 from shared.engine.job import ErrorClass, Failure
+from shared.redaction import without_secrets
 
 LONGEST_MESSAGE = 2000
 
@@ -20,4 +21,5 @@ def classify(error: BaseException) -> Failure:
 
 
 def _text(error: BaseException) -> str:
-    return str(error)[:LONGEST_MESSAGE] or type(error).__name__
+    """Secrets go before it is cut: half of one is still one."""
+    return without_secrets(str(error))[:LONGEST_MESSAGE] or type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from shared.engine.errors import ControlError, JobCancelledError, LeaseLostError, LimitReachedError
 from shared.engine.job import FOUND_NOTHING, Completed, Deferred, Job
 from shared.engine.json_text import to_json
+from shared.redaction import facts_without_secrets
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Context:
     def note(self, **details: Any) -> None:
         """Keep facts on the attempt for the operator (Graph's request-id and the like); JSON values only."""
         to_json(details)
-        self.details.update(details)
+        self.details.update(facts_without_secrets(details))
 
     def note_nothing_found(self) -> None:
         """Say that this attempt has looked for what earlier ones may have done outside, and that there is nothing."""

@@ -22,6 +22,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from shared.redaction import facts_without_secrets, without_secrets
+
 HIGHEST_PRIORITY = 1
 NORMAL_PRIORITY = 5
 LOWEST_PRIORITY = 10
@@ -346,13 +348,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A classified failure: class, text for the operator, what the peer asked for, and whether it ends the job."""
+    """A classified failure: class, text for the operator, what the peer asked for, and whether it ends the job.
+
+    It is kept, so whatever an exception said, it holds no secret.
+    """
 
     error_class: ErrorClass
     message: str
     retry_after: timedelta | None = None
     details: dict[str, Any] = field(default_factory=dict)
     is_final: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", without_secrets(self.message))
+        object.__setattr__(self, "details", facts_without_secrets(self.details))
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +397,9 @@ class Deferred:
     delay: timedelta
     reason: str = ""
     permits: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", without_secrets(self.reason))
 
 
 @dataclass(frozen=True, slots=True)

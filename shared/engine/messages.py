@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,11 +18,11 @@ from shared.engine.errors import PayloadError, Problem, UnreadableMessageError
 from shared.engine.job import NewJob
 from shared.engine.job_keys import KEY_FIELDS, read_batch, read_dependencies, read_duration, read_lane, read_unique
 from shared.engine.spelling import unknown_field
+from shared.redaction import TOKEN
 
 MOST_JOBS_PER_WAKE_UP = 1000
 #: So many characters of a message are shown.
 LONGEST_READABLE = 4000
-_TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*")
 _FIELDS = {
     "payload",
     "priority",
@@ -156,4 +155,4 @@ def _summary(problems: list[Problem]) -> str:
 
 def without_tokens(text: str) -> str:
     """The text as it may be kept for people: tokens (JWTs), which some messages carry, are left out."""
-    return _TOKEN.sub("(token)", text)
+    return TOKEN.sub("(token)", text)

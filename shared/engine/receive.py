@@ -19,6 +19,7 @@ from shared.engine.errors import EnqueueError, MessageHeldError, StoreUnavailabl
 from shared.engine.messages import decode_body, read_job, read_wake_up, without_tokens
 from shared.engine.ports import Store, Transport
 from shared.engine.worker import Worker
+from shared.redaction import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class Receiver:
         log.info("message.adopted", extra={"queue": queue, "message_id": message_id})
 
     def _bury(self, queue: str, body: bytes, reason: str, message_id: str) -> None:
-        text = without_tokens(body.decode("utf-8", "backslashreplace"))
+        text, reason = without_tokens(body.decode("utf-8", "backslashreplace")), without_secrets(reason)
         if self._store.bury(queue, text, reason, f"{queue}/{message_id}"):
             log.error("message.buried", extra={"queue": queue, "message_id": message_id, "error": reason})
             self._producer.wake(DEAD_LETTERS)

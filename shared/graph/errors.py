@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.graph.credentials import APPLICATION
+from shared.redaction import without_secrets
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class GraphFailure(Exception):
     sent = False
 
     def __init__(self, message: str, *, call: GraphCall | None = None, retry_after: timedelta | None = None) -> None:
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.call = call
         self.retry_after = retry_after
 
@@ -85,7 +86,7 @@ class GraphError(GraphFailure):
         self.location = location
         self.codes = codes
         self.code = codes[-1] if codes else ""
-        self.message = message
+        self.message = without_secrets(message)
         named = f"{status} {self.code}".strip()
         where = f" to {call}" if call else ""
         peer = call.peer if call else "Graph"

@@ -30,6 +30,7 @@ from shared.handlers.payload_fields import text_of
 from shared.handlers.registry import QUEUES
 from shared.handlers.rich_contents import Opened, RichContents, SuspiciousBatchError, suspicious_batch
 from shared.handlers.services import AlertSink
+from shared.redaction import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -260,6 +261,7 @@ class NotificationProcessor:
     def _keep(self, item: Any, reason: str, received_at: datetime | None) -> None:
         body = json.dumps(item)
         source = f"{QUEUE}/item/{digest(body, received_at.isoformat() if received_at else '')}"
+        reason = without_secrets(reason)  # the database's own may quote the row
         if self._bury(QUEUE, body, reason, source):
             log.error("notification.buried", extra={"error": reason})
             self._producer.wake("dead-letter")

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from shared.logs import HIDDEN, JsonFormatter, Redaction
-
-TOKEN = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln"
+from shared.logs import JsonFormatter, Redaction
+from shared.redaction import HIDDEN, Secrets
+from tests.unit.test_redaction import TEXTS
 
 
 class Logger:
     """A logger with the product's filter and format, and what it wrote."""
 
     def __init__(self) -> None:
-        self.redaction = Redaction()
+        self.secrets = Secrets()
         self.text = io.StringIO()
         handler = logging.StreamHandler(self.text)
-        handler.addFilter(self.redaction)
+        handler.addFilter(Redaction(self.secrets))
         handler.setFormatter(JsonFormatter())
         self.log = logging.Logger("test", logging.DEBUG)
         self.log.addHandler(handler)
@@ -59,25 +59,7 @@ def test_line_breaks_and_terminal_codes_cannot_forge_a_line(logger: Logger) -> N
     assert logger.lines[0]["subject"] == evil
 
 
-@pytest.mark.parametrize(
-    ("text", "secret"),
-    [
-        (f"Authorization: Bearer {TOKEN}", TOKEN),
-        (f"bearer {TOKEN}", TOKEN),
-        ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0LWtleQ==;x", "c2VjcmV0LWtleQ"),
-        ("https://a.blob.core.windows.net/c?sv=2024&sig=SECRETsig%3D&se=1", "SECRETsig"),
-        ("https://x.sharepoint.com/f?tempauth=SECRETtemp&a=1", "SECRETtemp"),
-        ("https://outlook.office.com/up?authtoken=SECRETauth", "SECRETauth"),
-        ("POST /api/webhooks?code=SECRETcode&validationToken=x", "SECRETcode"),
-        ("postgresql://queue:SECRETpass@db:5432/fleet", "SECRETpass"),
-        ("host=db password=SECRETpass user=x", "SECRETpass"),
-        ("client_id=1&client_secret=SECRETvalue&grant_type=x", "SECRETvalue"),
-        ('{"refresh_token": "SECRETrefresh", "a": 1}', "SECRETrefresh"),
-        ("{'clientState': 'SECRETstate'}", "SECRETstate"),
-        ("{'x-admin-key': 'SECRETadmin'}", "SECRETadmin"),
-        ("SharedKey account:SECRETsignature=", "SECRETsignature"),
-    ],
-)
+@pytest.mark.parametrize(("text", "secret"), TEXTS)
 def test_secrets_are_hidden_in_text_extras_and_exceptions(logger: Logger, text: str, secret: str) -> None:
     logger.log.debug(text)
     logger.log.debug("%s", text)
@@ -92,7 +74,7 @@ def test_secrets_are_hidden_in_text_extras_and_exceptions(logger: Logger, text: 
 
 
 def test_a_known_secret_is_hidden_wherever_it_stands(logger: Logger) -> None:
-    logger.redaction.hide(["plain-secret-of-no-form", "abc"])
+    logger.secrets.hide(["plain-secret-of-no-form", "abc"])
     logger.log.info("before plain-secret-of-no-formafter abc")
     assert logger.lines[0]["event"] == f"before {HIDDEN}after abc"
 
