@@ -17,7 +17,7 @@ import pytest
 
 from shared.logs import JsonFormatter, Redaction
 from shared.redaction import HIDDEN, Secrets
-from tests.unit.test_redaction import TEXTS
+from tests.unit.test_redaction import TEXTS, TOKEN
 
 
 class Logger:
