@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
+from random import Random
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 from shared.engine.backoff import RetryPolicy
 from shared.engine.cron import parse_cron, parse_zone
+from shared.engine.enqueue import Producer
 from shared.engine.job import (
     Claimed,
     Completed,
@@ -182,6 +184,23 @@ class CallsLostWorkersHarmless(Rescue):
         return Settlement(job.id, job.lease_token, Retry(failure, timedelta(seconds=1)))
 
 
+class RescuesTheLiving(Rescue):
+    """Stands still between its look and its settlement, and takes back also who was renewed meanwhile."""
+
+    def __init__(self, store: Any, producer: Producer, random: Random) -> None:
+        super().__init__(store, producer, random)
+        settle = store.settle
+
+        def settle_late(settlements: Sequence[Settlement], *, only_expired: bool) -> Settled:
+            store._process.sleep(30.0)
+            settled: Settled = settle(settlements)
+            return settled
+
+        self._store: Any = SimpleNamespace(
+            expired=store.expired, settings=store.settings, repair=store.repair, settle=settle_late
+        )
+
+
 class SkipsSlots(Scheduler):
     """Moves a schedule on in one transaction, and would make the job in another."""
 
@@ -203,6 +222,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
     {
         "an enqueue is lost at a crash": _store(LosesAtCrash, "I1"),
         "a stale token settles": _store(IgnoresTokens, "I2"),
+        "a live job is rescued": _parts(Parts(rescue=RescuesTheLiving), "I2"),
         "a claim takes the worst": _store(TakesTheWorst, "I3"),
         "a claim ignores ageing": _store(IgnoresAgeing, "I3"),
         "a release counts as an attempt": _store(CountsReleases, "I4"),

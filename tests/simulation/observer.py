@@ -14,6 +14,7 @@ from shared.engine.job import (
     ConcurrencyKey,
     Deferred,
     Enqueued,
+    ErrorClass,
     FairnessKey,
     Job,
     JobRecord,
@@ -384,6 +385,7 @@ class Observer:
         job_id, outcome = settlement.job_id, settlement.outcome
         is_current = self.tokens.get(job_id) == settlement.lease_token
         failure = getattr(outcome, "failure", None)
+        is_rescue = only_expired or (failure is not None and failure.error_class is ErrorClass.WORKER_LOST)
         record = self.store.get(job_id)
         if settlement.block is not None and not was_lost and before is not None:
             self.blocked_keys.add(before.limit_key or before.queue)
@@ -395,7 +397,7 @@ class Observer:
             accepted=not was_lost,
             was_current=is_current,
             expired=before is not None and before.lease_until is not None and before.lease_until < now
-            if only_expired
+            if is_rescue
             else None,
             attempts_before=len(before.attempts) if before else 0,
             attempts_after=[a.number for a in record.attempts] if record else None,
