@@ -37,6 +37,7 @@ def create(call: Call) -> Schedule:
             priority=body.priority,
             catch_up=body.catch_up,
             paused=body.paused,
+            replace_other=False,
         )
         order.record("schedule.create", target(body.name), None, _told(made))
         return made

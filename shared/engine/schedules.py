@@ -18,7 +18,7 @@ from uuid import UUID
 
 from shared.engine.cron import Cron, CronError, ZoneError, parse_cron, parse_zone
 from shared.engine.enqueue import Producer
-from shared.engine.errors import EnqueueError, PayloadError, Problem
+from shared.engine.errors import ControlError, EnqueueError, PayloadError, Problem
 from shared.engine.job import HIGHEST_PRIORITY, LOWEST_PRIORITY, Enqueued, NewJob, Unreadable
 from shared.engine.json_text import to_json
 
@@ -135,12 +135,13 @@ class Schedules:
         priority: int | None = None,
         catch_up: CatchUp | str = CatchUp.ONCE,
         paused: bool | None = None,
+        replace_other: bool = True,
     ) -> Schedule:
         """Create the schedule, or replace the one of this name.
 
         A replaced one keeps its next run, also an overdue one, unless `cron`, `time_zone` or `paused` changes: an app
-        may put its schedules at every start. `paused` left out stays what it is. Raises PayloadError,
-        StoreUnavailableError.
+        may put its schedules at every start. `paused` left out stays what it is. Without `replace_other` there must be
+        none of this name. Raises PayloadError, ControlError (there is one), StoreUnavailableError.
         """
         now = self._store.now()
         self._check(name, queue, payload, cron, time_zone, priority, catch_up, paused, now)
@@ -161,6 +162,8 @@ class Schedules:
             )
             if self._store.add(new):
                 return new
+            if not replace_other:
+                raise ControlError(f'there is a schedule "{name}" already')
             with self._store.hold(name) as held:
                 if held is not None:  # else it was deleted meanwhile
                     replaced = _replaced(held.schedule, new, plan, held.now, paused)

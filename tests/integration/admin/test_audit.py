@@ -247,9 +247,27 @@ def test_audit_of_two_changes_at_the_same_moment_says_what_the_first_made_and_bo
         assert (now["warning"], now["critical"]) == (2000, 2000)
 
 
+def test_audit_of_a_schedule_that_two_make_at_the_same_moment_is_of_the_first_alone(
+    api: Api, sql: psycopg.Connection
+) -> None:
+    schedule = {"name": "daily", "queue": "sync", "payload": SYNC}
+    with ThreadPoolExecutor(1) as pool:
+        with sql.transaction():
+            sql.execute(
+                "insert into queue.scheduled_jobs (name, queue, payload, cron)"
+                " values ('daily', 'sync', '{}', '0 6 * * *')"
+            )
+            asked = pool.submit(api.ask, "POST", "schedules", schedule | {"cron": "0 7 * * *"})
+            wait_blocked(sql, 1)
+        status, answer = asked.result(10)
+    assert (status, answer["detail"]) == (409, 'there is a schedule "daily" already')
+    assert audit(api, action="schedule.create") == [] and api.get("schedules")["items"][0]["cron"] == "0 6 * * *"
+
+
 def wait_blocked(sql: psycopg.Connection, count: int) -> None:
     """Until so many wait for a lock."""
     deadline = time.monotonic() + 10
     asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     while sql.execute(asked).fetchone() != (count,):
         assert time.monotonic() < deadline
+        sql.execute("select pg_stat_clear_snapshot()")  # inside a transaction it would be seen once for all

@@ -106,6 +106,9 @@ def test_schemathesis_finds_no_server_error_and_no_answer_that_the_openapi_docum
     python = own_environment("schemathesis", FOLDER / "requirements.txt")
     status, _, body = ask("GET", f"{host}/openapi.json", {KEY_HEADER: KEY})
     assert (status, json.loads(body)) == (200, document())
+    for name in ("a%00b", "%FF", "%20"):  # it makes no NUL in an address, and hardly ever what is no UTF-8
+        status, kind, said = ask("POST", f"{host}/schedules/{name}/run", {KEY_HEADER: KEY})
+        assert (status, kind) == (404, "application/problem+json"), (name, said)
     (tmp_path / "openapi.json").write_bytes(with_ids(body, sql))
     # One worker: Python 3.11's ast.parse, which Hypothesis uses, fails at random when several threads are in it.
     done = subprocess.run(
