@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -177,6 +178,33 @@ def test_an_authority_that_does_not_answer_ends_in_time(wired: Wired) -> None:
     with pytest.raises(TokenUnavailable):
         tokens.token()
     assert time.monotonic() - started < 3.5
+    assert tokens.token()
+
+
+def test_a_thread_that_never_ends_its_request_holds_the_others_for_so_long_only(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that the host has given up."""
+    monkeypatch.setattr("shared.graph.tokens.WAIT_SECONDS", 0.2)
+    tokens, waiting, released = AppTokens(wired.application, wired.session), threading.Event(), threading.Event()
+
+    def hang(*, fresh: bool, claims: str | None) -> dict[str, Any]:
+        waiting.set()
+        released.wait(30)
+        raise TokenUnavailable("released")
+
+    monkeypatch.setattr(tokens, "_acquire", hang)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            hanging = pool.submit(tokens.token)
+            assert waiting.wait(10)
+            with pytest.raises(TokenUnavailable, match="another thread"):
+                pool.submit(tokens.token).result(10)
+        finally:
+            released.set()
+        with pytest.raises(TokenUnavailable, match="released"):
+            hanging.result(10)
+    monkeypatch.undo()
     assert tokens.token()
 
 
