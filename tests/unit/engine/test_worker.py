@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -35,8 +36,11 @@ from shared.engine.job import (
     Settlement,
 )
 from shared.engine.worker import RELEASE_PAUSE, TIME_BUDGET
+from shared.handlers.registry import QUEUES
 from shared.http_session import TOTAL_SECONDS
 from tests.unit.engine.bench import QUEUE, Bench
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -375,10 +379,27 @@ def test_a_short_lease_that_begins_beside_a_long_one_is_renewed_in_its_own_time(
 
 
 def test_a_hanging_handler_is_given_up_before_the_host_gives_up_on_the_function() -> None:
-    host = json.loads((Path(__file__).parents[3] / "host.json").read_text())
+    host = json.loads((ROOT / "host.json").read_text())
     hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
     timeout = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     assert TIME_BUDGET + LONGEST_RUN + timedelta(seconds=TOTAL_SECONDS) < timeout
+
+
+def test_no_invocation_waits_for_a_thread_with_as_many_as_the_page_on_azure_asks_for() -> None:
+    """Waiting counts toward functionTimeout, and the longest run leaves no time for it."""
+    host = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
+    at_once = host["batchSize"] + host["newBatchThreshold"]
+    page = (ROOT / "infra" / "README.md").read_text()
+    rows = re.findall(r"^\| ([\w ,]+) \| (\d+)[^|]*\| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    sized = {plan: (int(functions), int(messages), int(threads)) for plan, functions, messages, threads in rows}
+    assert {plan: functions for plan, (functions, _, _) in sized.items()} == {
+        "Flex Consumption": 1,
+        "Premium, Dedicated": 2 * len(QUEUES),
+    }
+    for functions, messages, threads in sized.values():
+        assert messages == functions * at_once <= threads
+    longest = TIME_BUDGET.total_seconds() + LONGEST_RUN.total_seconds() + TOTAL_SECONDS
+    assert f"That is {longest:.0f} s" in page and f"= {at_once} for each queue function" in page
 
 
 def test_a_handler_that_hangs_loses_its_lease_by_itself(bench: Bench) -> None:
