@@ -128,7 +128,9 @@ def test_storage_that_is_away_is_told_so() -> None:
     assert "c2VjcmV0" not in str(caught.value)
 
 
-def test_many_threads_share_one_client_and_its_connections(storage: StorageQueues) -> None:
+def test_many_threads_share_one_client_and_its_connections(
+    storage: StorageQueues, caplog: pytest.LogCaptureFixture
+) -> None:
     failures: list[BaseException] = []
 
     def send() -> None:
@@ -151,6 +153,7 @@ def test_many_threads_share_one_client_and_its_connections(storage: StorageQueue
     first, second = all_send(), all_send()
     assert failures == [] and storage.count(QUEUE) == 320
     assert first - before <= 32 and second - before <= 32
+    assert "pool is full" not in caplog.text, "connections are kept, and not thrown away"
 
 
 def test_creating_a_queue_twice_is_no_error(storage: StorageQueues) -> None:
