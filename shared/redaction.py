@@ -20,8 +20,8 @@ _NAMED = re.compile(
     r"""(["']?\s*[=:]\s*["']?)[^&;\s"',}]{4,}""",
     re.IGNORECASE,
 )
-#: Elsewhere a code is an error's.
-_CODE = re.compile(r"\b(code=)[^&;\s\"',}]{4,}", re.IGNORECASE)
+#: In a query or a form; elsewhere a code is an error's, and a token or a key is spoken of.
+_VALUE = re.compile(r"\b((?:code|token|secret|api[-_]?key)=)[^&;\s\"',}]{4,}", re.IGNORECASE)
 #: Behind the user's name and not a port; a password may hold an @ or a slash itself.
 _IN_URL = re.compile(r"(://[^:/@\s]*:)(?!\d+/)(?:[^\s/]+|[^@\s]+)(?=@)")
 
@@ -45,7 +45,7 @@ class Secrets:
         text = _BEARER.sub(rf"\1 {HIDDEN}", text)
         text = TOKEN.sub(HIDDEN, text)
         text = _IN_URL.sub(rf"\1{HIDDEN}", text)
-        text = _CODE.sub(rf"\1{HIDDEN}", text)
+        text = _VALUE.sub(rf"\1{HIDDEN}", text)
         return _NAMED.sub(rf"\1\2{HIDDEN}", text)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class LimitKey:
     """`fields`: lists of payload fields (dotted paths), as they stand in the JSON; the first list of which a payload
-    has all, as text, makes the key. Queues with the same `scope` share the counts of their keys. Without fields
+    has all, as text, makes the key. Queues with the same `scope` share the counts of their keys, and
+    must have the same limits for each key: jobs of a key wait in one line, whichever queue they are of. Without fields
     whoever makes a job names its key, by `named`.
 
     The database does the same for jobs that come by SQL (queue.limit_key_of).

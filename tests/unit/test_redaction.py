@@ -34,6 +34,8 @@ TEXTS = [
     (f"the token {TOKEN} is refused", TOKEN),
     (f"{TOKEN}.aXY.Y2lwaGVy", "Y2lwaGVy"),
     ("amqp://queue:SECRET@pass@db:5432/fleet", "pass"),
+    ("Max retries exceeded with url: /hook?token=SECRETtoken (Caused by x)", "SECRETtoken"),
+    ("https://push.example/send?api-key=SECRETkey", "SECRETkey"),
     ("SharedAccessSignature=sv=2024&sig=SECRETsig", "SECRETsig"),
 ]
 
@@ -98,6 +100,7 @@ def test_half_a_secret_at_the_end_of_a_long_text_is_hidden_too() -> None:
         "Recipient 'bad.person@customer.example' is not resolved",
         "https://localhost:7071/api/users/dispatch@fleet.example/messages took 3 s at 10:30",
         "payload.content: it is missing; payload.chatId: give a chat",
+        "there is no token: the key of the chat, its secret and its code stay",
         "AADSTS7000215: Invalid client secret provided",
     ],
 )

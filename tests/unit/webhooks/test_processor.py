@@ -17,6 +17,7 @@ from shared.engine.enqueue import Producer
 from shared.engine.errors import MessageHeldError, StoreUnavailableError, UnreadableMessageError
 from shared.engine.job import Debounce
 from shared.engine.memory import MemoryStore, MemoryTransport
+from shared.engine.ports import Rate
 from shared.graph.validation_tokens import InvalidTokenError, KeysUnavailableError
 from shared.handlers.change_keys import change_key, find_target, lifecycle_key
 from shared.handlers.loading import parse_payload
@@ -273,6 +274,15 @@ def test_what_comes_in_counts_for_the_limits_of_its_mailbox_or_chat(bench: Bench
         "chat-reads:19:dispatch@thread.v2",
         "chat-reads:t/19:c@thread.tacv2",
     ]
+
+
+def test_queues_that_share_keys_have_the_same_limits_for_each_key() -> None:
+    """Else one queue's jobs stand in the line of a key behind another's that may not run yet, though there is room."""
+    limits: dict[str, set[tuple[Rate | None, int | None]]] = {}
+    for spec in QUEUES.values():
+        if spec.limit_key is not None:
+            limits.setdefault(spec.limit_key.scope, set()).add((spec.limits.key_rate, spec.limits.key_concurrency))
+    assert {scope: len(found) for scope, found in limits.items()} == dict.fromkeys(limits, 1)
 
 
 def test_all_queues_together_keep_to_the_four_requests_at_once_of_a_mailbox() -> None:
