@@ -267,7 +267,11 @@ def test_a_message_that_was_refused_is_corrected_and_enqueued_anew(tab: Tab) -> 
     with page.expect_request(lambda asked: asked.method == "POST") as sent:
         dialog.get_by_role("button", name="Enqueue").click()
     body = sent.value.post_data_json
-    assert body["payload"]["chatId"] == "19:right@thread.v2" and body["idempotencyKey"].startswith("anew:")
+    assert (
+        body is not None
+        and body["payload"]["chatId"] == "19:right@thread.v2"
+        and body["idempotencyKey"].startswith("anew:")
+    )
     expect(page.get_by_role("status").filter(has_text="enqueued as a new job")).to_be_visible()
     expect(page.locator("h1")).not_to_contain_text(str(tab.site.seeded.dead_chat))
     expect(page.get_by_label("State and what to do")).to_be_visible()
