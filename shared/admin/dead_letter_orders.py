@@ -25,11 +25,15 @@ def redrive(call: Call) -> Redriven:
     start = max(call.body.start_at or now, now)
     done: list[RedrivenLetter] = []
     skipped: list[SkippedLetter] = []
+
+    def due() -> datetime:
+        """When the next one is."""
+        return start + timedelta(seconds=len(done) / rate) if rate else start
+
     for letter_id in ids:
-        due = start + timedelta(seconds=len(done) / rate) if rate else start
-        _one(call, letter_id, partial(_redrive, call, letter_id, due if due > now else None), done, skipped)
-    next_at = start + timedelta(seconds=len(done) / rate) if rate else None
-    return Redriven(redriven=done, skipped=skipped, more=more, next_at=next_at)
+        run_at = due() if due() > now else None
+        _one(call, letter_id, partial(_redrive, call, letter_id, run_at), done, skipped)
+    return Redriven(redriven=done, skipped=skipped, more=more, next_at=due() if rate else None)
 
 
 def discard(call: Call) -> Discarded:

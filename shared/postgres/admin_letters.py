@@ -29,16 +29,14 @@ _STATES: dict[str, LiteralString] = {
 }
 _REVIEWED: dict[bool, LiteralString] = {True: "d.reviewed_at is not null", False: "d.reviewed_at is null"}
 _FOREIGN: dict[bool, LiteralString] = {True: "d.job_id is null", False: "d.job_id is not null"}
-#: A subquery with a limit is no join: each letter is looked up by its id, whatever the history holds.
-_KEPT: LiteralString = (
-    "d.job_id is not null and (select true from queue.jobs j where j.id = d.job_id limit 1) is not null"
-)
 _FILTERS: dict[str, LiteralString] = {
     "queue": "d.queue = %(queue)s",
     "error_class": "d.error_class = %(error_class)s",
     "pattern": "queue.error_pattern(d.error_message) = %(pattern)s",
     "died_after": "d.died_at >= %(died_after)s",
     "died_before": "d.died_at < %(died_before)s",
+    # A subquery with a limit is no join: each letter's job is looked up by its id, whatever the history holds.
+    "kept": "d.job_id is not null and (select true from queue.jobs j where j.id = d.job_id limit 1) is not null",
 }
 
 _GROUPS = """
@@ -97,10 +95,8 @@ def groups(
 
 
 def open_letters(conn: psycopg.Connection, filters: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-    """Their ids, oldest first. `filters` as above, and `kept`: those of jobs that can run again."""
+    """Their ids, oldest first. `filters` as of a list, and `kept`: those of jobs that can run again."""
     where = _where({**filters, "status": "open"})
-    if filters.get("kept"):
-        where = f"{where} and {_KEPT}"
     statement = (
         f"select d.id from queue.dead_letter_queue d where {where}"  # noqa: S608 - of constants
         " order by d.died_at, d.id limit %(limit)s"

@@ -59,10 +59,11 @@ def _sent(job: JobRecord, around: Circumstances, at: str, result: dict[str, Any]
     known = f", as message {name}" if name else ""
     where = place(job)
     detail = f"{f' for {where}' if where and job.queue == 'teams-outbound' else ''}{known}"
-    sent = f"at {_sent_at(result) or at}"
+    sent_at = _sent_at(result)
+    sent = f"at {sent_at or at}"
     if result.get("read_back"):
-        lost = lost_answer(job.attempts, UNKNOWN_EFFECT)
-        if _sent_at(result) is None:
+        if sent_at is None:
+            lost = lost_answer(job.attempts, UNKNOWN_EFFECT)
             sent = f"in attempt {lost.number} of {clock(lost.started_at)}" if lost is not None else f"before {at}"
         why = [f"{_taker(job)} had taken it{detail}; its answer was lost. It was found at {at}, and not sent twice."]
     else:

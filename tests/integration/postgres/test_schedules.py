@@ -433,11 +433,16 @@ def test_a_payload_that_no_longer_validates_raises_an_alert_and_stops_no_other(
     assert bench.run() == 2
 
 
-def test_a_paused_schedule_keeps_its_alert_until_it_is_resumed(bench: Bench) -> None:
+def run_with_a_payload_that_is_none(bench: Bench) -> None:
+    """The schedule `tyres`, which has an alert then."""
     bench.put()
     bench.sql.execute("update queue.scheduled_jobs set payload = '{}'")
     bench.set(at("12:05"))
     bench.run()
+
+
+def test_a_paused_schedule_keeps_its_alert_until_it_is_resumed(bench: Bench) -> None:
+    run_with_a_payload_that_is_none(bench)
     bench.schedules.pause("tyres")
     bench.run()
     assert bench.alerts() == [("schedule:tyres", "warning", 1, True)]
@@ -458,10 +463,7 @@ def test_a_queue_that_was_closed_in_the_database_undoes_only_its_own_schedule(be
 
 
 def test_a_deleted_schedule_takes_its_alert_along(bench: Bench) -> None:
-    bench.put()
-    bench.sql.execute("update queue.scheduled_jobs set payload = '{}'")
-    bench.set(at("12:05"))
-    bench.run()
+    run_with_a_payload_that_is_none(bench)
     bench.schedules.delete("tyres")
     assert bench.alerts() == [("schedule:tyres", "warning", 1, False)]
 
